@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: MIT */
+/* Knobs: environment variables TAGTSO_<NAME>, from the table in knobs.def. */
+#ifndef TAGTSO_SHIM_KNOBS_H
+#define TAGTSO_SHIM_KNOBS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { TAGTSO_MODE_AUTO, TAGTSO_MODE_ENFORCE, TAGTSO_MODE_RELAX, TAGTSO_MODE_OBSERVE, TAGTSO_MODE_OFF };
+enum { TAGTSO_EMULATOR_AUTO, TAGTSO_EMULATOR_BOX64, TAGTSO_EMULATOR_GENERIC };
+enum { TAGTSO_NATIVE_ALIAS, TAGTSO_NATIVE_SHARE };
+
+/* ENUM fields hold the index of the choice. Written once at start-up, before any other thread exists. */
+struct tagtso_knobs {
+#define ENUM(field, name, def, choices, text) unsigned field;
+#define UINT(field, name, def, min, max, unit, text) uint32_t field;
+#define TEXT(field, name, def, form, text) const char *field;
+#include "knobs.def"
+#undef ENUM
+#undef UINT
+#undef TEXT
+};
+extern struct tagtso_knobs tagtso_knobs;
+
+/* Receives one line, without prefix or newline, for each bad or unknown knob. */
+typedef void tagtso_knobs_complain(const char *line, void *arg);
+
+/* Sets *knobs to the defaults, then to what the environment (NULL-terminated "NAME=value" list) says; a bad value keeps the default and is
+ * complained about, and so is every unknown TAGTSO_* name. Returns the number of complaints. The environment's strings are kept, not copied. */
+unsigned tagtso_knobs_parse(struct tagtso_knobs *knobs, char *const *environment, tagtso_knobs_complain *complain, void *arg);
+
+#endif
