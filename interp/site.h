@@ -13,8 +13,8 @@ enum tagtso_form { TAGTSO_FORM_EMITTED, TAGTSO_FORM_LOCAL, TAGTSO_FORM_SHARED, T
 
 /* Keyed by (pc, op.word); never freed, since a handler may hold it. One cache line. */
 struct tagtso_site {
-	_Atomic uint64_t pc;       /* 0 = free slot; written once, by compare-and-swap, after which the slot is being filled */
-	_Atomic uint32_t ready;    /* 1 when op is valid; release-written by the inserter, acquire-read by all */
+	_Alignas(64) _Atomic uint64_t pc; /* 0 = unused; written once, before the site can be found */
+	_Atomic uint32_t ready;    /* 1 when the site can be found; release-written by the inserter, acquire-read by all */
 	_Atomic uint8_t form;      /* enum tagtso_form in force; written by the patcher only */
 	_Atomic uint8_t wanted;    /* enum tagtso_form asked for; != form while a request is under way; written by handlers */
 	_Atomic uint8_t changes;   /* times the form changed; patcher only */
@@ -26,12 +26,14 @@ struct tagtso_site {
 };
 _Static_assert(sizeof(struct tagtso_site) == 64, "one cache line");
 
-/* Reserves address space for `max` sites (a power of two); pages are populated as they are used. 0 or -errno. */
+/* Reserves address space for `max` sites (a power of two, at most 2^24); pages are populated as they are used. 0 or -errno. */
 int tagtso_site_init(uint32_t max);
 /* The site of (pc, word), decoding and inserting it at first sight; NULL when the table is full. Lock-free, async-signal-safe. */
 struct tagtso_site *tagtso_site_get(uint64_t pc, uint32_t word);
-/* Sites inserted so far; bytes of the table that are in use (for the report). */
+/* Sites inserted so far. */
 uint32_t tagtso_site_count(void);
+/* True if `site` points at a site that can be found: for pointers read from memory that others may write. Lock-free. */
+bool tagtso_site_valid(const struct tagtso_site *site);
 /* Calls fn for each ready site; for the report and for tests, not for the handler. */
 void tagtso_site_each(void (*fn)(struct tagtso_site *site, void *arg), void *arg);
 

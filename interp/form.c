@@ -1,0 +1,345 @@
+/* SPDX-License-Identifier: MIT */
+/* Encodes the island of a site: LOCAL, SHARED or MIXED. Pure C, builds on any host (I5).
+ *
+ * With a, b the scratch registers, EA the effective address, [a..] the emitted access with another base register:
+ *
+ *   LOCAL                 SHARED                      MIXED
+ *     irg a, base           orr a, base, #15<<56        a = EA
+ *     access [a..]          barrier before              ldg a, [a]          the granule's tag
+ *     write-back            access [a..]                irg b, a            my own tag
+ *     b site+4              barrier after               eor b, b, a
+ *                           write-back                  cbnz b, 1f
+ *                           b site+4                    access [a]          checked again by the hardware (I2)
+ *                                                       write-back
+ *                                                       b site+4
+ *                                                    1: orr b, a, #15<<56
+ *                                                       eor b, b, a
+ *                                                       cbnz b, 2f
+ *                                                       ordered access [a], write-back, b site+4
+ *                                                    2: the emitted instruction
+ *                                                       b site+4
+ *
+ * Ordered = halfst (facts: memory model): LDR; DMB ISHLD and DMB ISHST; STR; atomics AL between DMB ISH. A thread without an owner id gets tag
+ * 0 from IRG, and LDG gives 0 on memory that has no tags, so MIXED accesses such memory as the emulator emitted it. */
+#include "form.h"
+
+/* What the fields of an instruction mean for the form of its class. */
+enum {
+	USES_RT = 1 << 0,
+	USES_RT2 = 1 << 1,
+	USES_RS = 1 << 2,
+	USES_NEXT = 1 << 3,    /* rt + 1 and rs + 1 as well */
+	HAS_FORM = 1 << 4,
+	IS_ATOMIC = 1 << 5,
+};
+
+static const uint8_t classes[TAGTSO_NCLASSES] = {
+	[TAGTSO_LOAD] = HAS_FORM | USES_RT,
+	[TAGTSO_STORE] = HAS_FORM | USES_RT,
+	[TAGTSO_LOAD_PAIR] = HAS_FORM | USES_RT | USES_RT2,
+	[TAGTSO_STORE_PAIR] = HAS_FORM | USES_RT | USES_RT2,
+	[TAGTSO_LSE] = HAS_FORM | IS_ATOMIC | USES_RT | USES_RS,
+	[TAGTSO_CAS] = HAS_FORM | IS_ATOMIC | USES_RT | USES_RS,
+	[TAGTSO_CASP] = HAS_FORM | IS_ATOMIC | USES_RT | USES_RS | USES_NEXT,
+	[TAGTSO_LOAD_LANE] = HAS_FORM,
+	[TAGTSO_STORE_LANE] = HAS_FORM,
+	[TAGTSO_LOAD_DUP] = HAS_FORM,
+	[TAGTSO_LOAD_MULTI] = HAS_FORM,
+	[TAGTSO_STORE_MULTI] = HAS_FORM,
+};
+
+/* Where an encoding keeps what has to change when its base register does. `rm` and immediates stand in `disp`; clearing it makes the
+ * offset zero. Replacing the bits `mode` by `offset` turns pre- and post-index into the addressing without write-back. `acquire` and
+ * `release` make an atomic AL.
+ *
+ *    31 30 29   27 26 25 24 23 22 21 20        16 15 14    12 11 10 9      5 4      0
+ *   +-----+-------+--+-----+-----+--+------------+-----------+-----+--------+--------+
+ *   |size | 1 1 1 | V| 0 1 | opc |            imm12                |   Rn   |   Rt   |  scaled
+ *   |size | 1 1 1 | V| 0 0 | opc | 0|        imm9            |mode |   Rn   |   Rt   |  00 unscaled 01 post 10 unprivileged 11 pre
+ *   |size | 1 1 1 | V| 0 0 | opc | 1|     Rm     |option | S |1  0 |   Rn   |   Rt   |  register offset
+ *   |size | 1 1 1 | 0| 0 0 | A  R| 1|     Rs     |o3| opc    |0  0 |   Rn   |   Rt   |  LSE, SWP, LDAPR
+ *   |size | 0 1 1 | 0| 0 1 | opc | 0|        imm9            |0  0 |   Rn   |   Rt   |  LDAPUR, STLUR
+ *   | opc | 1 0 1 | V| 0| mode | L|     imm7     |    Rt2          |   Rn   |   Rt   |  pairs: 00 no-allocate 01 post 10 offset 11 pre
+ *   |size | 0 0 1   0  0  0|o2  A|o1|     Rs     | R|    Rt2       |   Rn   |   Rt   |  ordered, CAS, CASP
+ *   | 0 Q | 0 0 1   1  0| l  P  L|R |     Rm     |opcode | S  size |   Rn   |   Vt   |  structures: l one lane, P post-index
+ *   +-----+-------+--+-----+-----+--+------------+-----------+-----+--------+--------+
+ */
+static const struct encoding {
+	uint32_t mask, value, disp, mode, offset, acquire, release;
+} encodings[] = {
+	{ .mask = 0x3b000000, .value = 0x39000000, .disp = 0x003ffc00 },
+	{ .mask = 0x3b200400, .value = 0x38000000, .disp = 0x001ff000 },
+	{ .mask = 0x3b200400, .value = 0x38000400, .disp = 0x001ff000, .mode = 0x00000c00 },
+	{ .mask = 0x3b200c00, .value = 0x38200800, .disp = 0x003ffc00 },
+	{ .mask = 0x3f200c00, .value = 0x38200000, .acquire = 1 << 23, .release = 1 << 22 },
+	{ .mask = 0x3f200c00, .value = 0x19000000, .disp = 0x001ff000 },
+	{ .mask = 0x3b000000, .value = 0x29000000, .disp = 0x003f8000, .mode = 0x00800000 },
+	{ .mask = 0x3b000000, .value = 0x28000000, .disp = 0x003f8000, .mode = 0x01800000, .offset = 0x01000000 },
+	{ .mask = 0x3f000000, .value = 0x08000000, .acquire = 1 << 22, .release = 1 << 15 },
+	{ .mask = 0xbe000000, .value = 0x0c000000, .mode = 0x009f0000 },
+};
+
+static const struct encoding *find_encoding(uint32_t word)
+{
+	for (unsigned i = 0; i < sizeof(encodings) / sizeof(*encodings); i++)
+		if ((word & encodings[i].mask) == encodings[i].value)
+			return &encodings[i];
+	return NULL;
+}
+
+#define RD(r) ((uint32_t)(r))
+#define RN(r) ((uint32_t)(r) << 5)
+#define RM(r) ((uint32_t)(r) << 16)
+
+enum {
+	DMB_ISHLD = 0xd50339bf,
+	DMB_ISHST = 0xd5033abf,
+	DMB_ISH = 0xd5033bbf,
+};
+
+/* The island while it is being written. */
+struct island {
+	const struct tagtso_memop *op;
+	const struct encoding *enc;
+	uint32_t *out;
+	unsigned n;
+	uint64_t site, pc; /* of the instruction replaced; of out[0] */
+	uint8_t a, b;
+};
+
+static void put(struct island *is, uint32_t word)
+{
+	is->out[is->n++] = word;
+}
+
+static bool has_writeback(const struct tagtso_memop *op)
+{
+	return op->addressing == TAGTSO_ADDR_PRE || op->addressing == TAGTSO_ADDR_POST ||
+	       op->addressing == TAGTSO_ADDR_POST_REG;
+}
+
+/* rd = rn + imm; register 31 is SP. */
+static void put_add(struct island *is, unsigned rd, unsigned rn, int32_t imm)
+{
+	uint32_t base = imm < 0 ? 0xd1000000 : 0x91000000; /* SUB, ADD (immediate) */
+	uint32_t size = (uint32_t)(imm < 0 ? -imm : imm), high = size >> 12, low = size & 0xfff;
+
+	if (high) {
+		put(is, base | 1 << 22 | high << 10 | RN(rn) | RD(rd));
+		rn = rd;
+	}
+	if (low || !high)
+		put(is, base | low << 10 | RN(rn) | RD(rd));
+}
+
+/* rd = rn + (extended rm << shift); rd, rn 31 is SP, rm 31 is XZR. */
+static void put_add_reg(struct island *is, unsigned rd, unsigned rn, unsigned rm, unsigned extend, unsigned shift)
+{
+	put(is, 0x8b200000 | RM(rm) | extend << 13 | shift << 10 | RN(rn) | RD(rd));
+}
+
+static void put_irg(struct island *is, unsigned rd, unsigned rn)
+{
+	put(is, 0x9ac01000 | RM(31) | RN(rn) | RD(rd));
+}
+
+/* rd = rn | 15 << 56: the tag of shared memory. Register 31 as rn would be XZR, not SP. */
+static void put_orr_shared(struct island *is, unsigned rd, unsigned rn)
+{
+	if (rn == 31) {
+		put_add(is, rd, rn, 0);
+		rn = rd;
+	}
+	put(is, 0xb2480c00 | RN(rn) | RD(rd));
+}
+
+/* CBNZ rt, to a place further on that patch_cbnz() fills in. */
+static unsigned put_cbnz(struct island *is, unsigned rt)
+{
+	put(is, 0xb5000000 | RD(rt));
+	return is->n - 1;
+}
+
+static void patch_cbnz(struct island *is, unsigned at)
+{
+	is->out[at] |= (is->n - at) << 5;
+}
+
+static void put_back(struct island *is)
+{
+	put(is, tagtso_form_branch(is->pc + 4 * is->n, is->site + 4));
+}
+
+/* The emitted access with base a, without write-back: `bare` when a is the effective address, else with the emitted offset. */
+static uint32_t access_word(const struct island *is, bool bare)
+{
+	uint32_t word = (is->op->word & ~RN(31)) | RN(is->a);
+
+	if (has_writeback(is->op))
+		word = (word & ~is->enc->mode) | is->enc->offset;
+	return bare ? word & ~is->enc->disp : word;
+}
+
+static void put_plain(struct island *is, bool bare)
+{
+	put(is, access_word(is, bare));
+}
+
+static void put_ordered(struct island *is, bool bare)
+{
+	uint32_t word = access_word(is, bare);
+
+	if (classes[is->op->cls] & IS_ATOMIC) {
+		put(is, DMB_ISH);
+		put(is, word | is->enc->acquire | is->enc->release);
+		put(is, DMB_ISH);
+	} else if (is->op->flags & TAGTSO_F_STORE) {
+		put(is, DMB_ISHST);
+		put(is, word);
+	} else {
+		put(is, word);
+		put(is, DMB_ISHLD);
+	}
+}
+
+static void put_writeback(struct island *is)
+{
+	const struct tagtso_memop *op = is->op;
+
+	if (op->addressing == TAGTSO_ADDR_POST_REG)
+		put_add_reg(is, op->rn, op->rn, op->rm, 3, 0);
+	else if (has_writeback(op))
+		put_add(is, op->rn, op->rn, op->imm);
+}
+
+/* The register that holds the base for the access: rn, or a after a = EA where there is no offset that the access could keep. Adding first and
+ * tagging then matters where rn is the index and rm the pointer: a sum of a tagged negative number carries into the tag. */
+static unsigned put_base(struct island *is, bool *bare)
+{
+	const struct tagtso_memop *op = is->op;
+
+	*bare = op->addressing != TAGTSO_ADDR_OFFSET && op->addressing != TAGTSO_ADDR_PRE;
+	if (op->addressing != TAGTSO_ADDR_REG)
+		return op->rn;
+	put_add_reg(is, is->a, op->rn, op->rm, op->extend, op->shift);
+	return is->a;
+}
+
+static void put_local(struct island *is)
+{
+	bool bare;
+	unsigned base = put_base(is, &bare);
+
+	put_irg(is, is->a, base);
+	put_plain(is, bare);
+	put_writeback(is);
+	put_back(is);
+}
+
+static void put_shared(struct island *is)
+{
+	bool bare;
+	unsigned base = put_base(is, &bare);
+
+	put_orr_shared(is, is->a, base);
+	put_ordered(is, bare);
+	put_writeback(is);
+	put_back(is);
+}
+
+static void put_address(struct island *is)
+{
+	const struct tagtso_memop *op = is->op;
+
+	if (op->addressing == TAGTSO_ADDR_REG)
+		put_add_reg(is, is->a, op->rn, op->rm, op->extend, op->shift);
+	else
+		put_add(is, is->a, op->rn, op->addressing == TAGTSO_ADDR_OFFSET || op->addressing == TAGTSO_ADDR_PRE ? op->imm : 0);
+}
+
+static void put_mixed(struct island *is)
+{
+	unsigned not_mine, not_shared;
+
+	put_address(is);
+	put(is, 0xd9600000 | RN(is->a) | RD(is->a)); /* LDG a, [a] */
+	put_irg(is, is->b, is->a);
+	put(is, 0xca000000 | RM(is->a) | RN(is->b) | RD(is->b)); /* EOR b, b, a */
+	not_mine = put_cbnz(is, is->b);
+	put_plain(is, true);
+	put_writeback(is);
+	put_back(is);
+
+	patch_cbnz(is, not_mine);
+	put_orr_shared(is, is->b, is->a);
+	put(is, 0xca000000 | RM(is->a) | RN(is->b) | RD(is->b));
+	not_shared = put_cbnz(is, is->b);
+	put_ordered(is, true);
+	put_writeback(is);
+	put_back(is);
+
+	patch_cbnz(is, not_shared);
+	put(is, is->op->word);
+	put_back(is);
+}
+
+/* True if the instruction reads or writes general-purpose register r (other than SP and XZR). */
+static bool uses(const struct tagtso_memop *op, unsigned r)
+{
+	unsigned use = op->flags & TAGTSO_F_VECTOR ? 0 : classes[op->cls];
+
+	if (op->rn == r || ((use & USES_RT) && op->rt == r) || ((use & USES_RT2) && op->rt2 == r) || ((use & USES_RS) && op->rs == r))
+		return true;
+	if ((use & USES_NEXT) && (op->rt + 1u == r || op->rs + 1u == r))
+		return true;
+	return (op->addressing == TAGTSO_ADDR_REG || op->addressing == TAGTSO_ADDR_POST_REG) && op->rm == r;
+}
+
+/* True if the data registers are such that a trap half way would lose the base. With write-back that is not a defined instruction; a pair
+ * may have loaded one register when the other half faults, and only an instruction's own base register is restored then. */
+static bool loses_base(const struct tagtso_memop *op)
+{
+	if ((op->flags & TAGTSO_F_VECTOR) || op->rn == 31)
+		return false;
+	if (op->cls == TAGTSO_LOAD_PAIR)
+		return op->rt == op->rn || op->rt2 == op->rn;
+	return has_writeback(op) && (op->rt == op->rn || ((classes[op->cls] & USES_RT2) && op->rt2 == op->rn));
+}
+
+/* B reaches 128 MB either way; the island's last word may be almost a slot away from its first. */
+static bool in_reach(uint64_t site, uint64_t island)
+{
+	uint64_t end = island + 4 * TAGTSO_ISLAND_WORDS;
+
+	return tagtso_form_branch(site, island) && tagtso_form_branch(island, site + 4) && tagtso_form_branch(end, site + 4);
+}
+
+uint32_t tagtso_form_branch(uint64_t from, uint64_t to)
+{
+	int64_t distance = (int64_t)(to - from);
+
+	if (distance % 4 || distance < -(1 << 27) || distance >= 1 << 27)
+		return 0;
+	return 0x14000000 | ((uint32_t)(distance / 4) & 0x03ffffff);
+}
+
+unsigned tagtso_form_encode(const struct tagtso_memop *op, enum tagtso_form form, struct tagtso_scratch scratch,
+                            uint64_t site_pc, uint64_t island_pc, uint32_t out[TAGTSO_ISLAND_WORDS])
+{
+	struct island is = { .op = op, .out = out, .site = site_pc, .pc = island_pc, .a = scratch.a, .b = scratch.b };
+
+	if (op->cls >= TAGTSO_NCLASSES || !(classes[op->cls] & HAS_FORM) || op->addressing == TAGTSO_ADDR_LITERAL)
+		return 0;
+	if (is.a > 30 || is.b > 30 || is.a == is.b || uses(op, is.a) || uses(op, is.b) || loses_base(op))
+		return 0;
+	is.enc = find_encoding(op->word);
+	if (!is.enc || !in_reach(site_pc, island_pc))
+		return 0;
+	if (form == TAGTSO_FORM_LOCAL)
+		put_local(&is);
+	else if (form == TAGTSO_FORM_SHARED)
+		put_shared(&is);
+	else if (form == TAGTSO_FORM_MIXED)
+		put_mixed(&is);
+	return is.n;
+}
