@@ -20,11 +20,14 @@ unsigned tagtso_memop_bytes(const struct tagtso_memop *op);
 /* Short lower-case name of a class, for reports: "load", "store-pair", ... */
 const char *tagtso_class_name(unsigned cls);
 
-/* The encoding table, for tests and for the generated documentation. */
+/* The encoding table (encodings.def), for tests and for the generated documentation. A word that matches a row still comes out
+ * UNKNOWN if its registers make it CONSTRAINED UNPREDICTABLE. */
 struct tagtso_encoding {
 	uint32_t mask, value;
-	uint8_t cls;
-	const char *name; /* architecture's mnemonic(s) */
+	uint16_t flags;       /* TAGTSO_F_* that all words of the row have */
+	uint8_t cls;          /* enum tagtso_class */
+	uint8_t format, size; /* decode.c's own: which fields, and where the element size stands */
+	const char *name;     /* architecture's mnemonic(s) */
 };
 extern const struct tagtso_encoding tagtso_encodings[];
 extern const size_t tagtso_nencodings;

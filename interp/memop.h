@@ -7,33 +7,39 @@
 
 /* What the instruction does to memory. */
 enum tagtso_class {
-	TAGTSO_OTHER = 0,    /* not a memory access at all */
-	TAGTSO_UNKNOWN,      /* in the loads-and-stores space, or a cache operation that accesses memory, but not in our table */
-	TAGTSO_LOAD,         /* one register: LDR*, LDUR*, LDTR*, LDAR, LDLAR, LDAPR, LDAPUR, SIMD&FP LDR/LDUR */
-	TAGTSO_STORE,        /* one register: STR*, STUR*, STTR*, STLR, STLLR, STLUR, SIMD&FP STR/STUR */
-	TAGTSO_LOAD_PAIR,    /* LDP, LDPSW, LDNP, SIMD&FP LDP/LDNP */
-	TAGTSO_STORE_PAIR,   /* STP, STNP, SIMD&FP STP/STNP */
-	TAGTSO_LSE,          /* LD<op>, ST<op> (rt = 31) and SWP: op says which */
-	TAGTSO_CAS,          /* CAS*: rs = compare and result, rt = new */
-	TAGTSO_CASP,         /* CASP*: rs, rs+1 compare and result; rt, rt+1 new */
-	TAGTSO_LOAD_EX,      /* LDXR, LDAXR */
-	TAGTSO_STORE_EX,     /* STXR, STLXR: rs = status */
-	TAGTSO_LOAD_EX_PAIR, /* LDXP, LDAXP */
-	TAGTSO_STORE_EX_PAIR,/* STXP, STLXP */
-	TAGTSO_LOAD_LANE,    /* LD1 single lane: element `index` of vector rt */
-	TAGTSO_STORE_LANE,   /* ST1 single lane */
-	TAGTSO_LOAD_DUP,     /* LD1R: rt2 = 1 if the destination is 128 bits wide (Q), else 64 */
-	TAGTSO_LOAD_MULTI,   /* LD1 {1..4 whole vectors}, no interleaving: count vectors of (8 << q) bytes */
-	TAGTSO_STORE_MULTI,  /* ST1 {1..4 whole vectors} */
-	TAGTSO_PREFETCH,     /* PRFM, PRFUM: accesses nothing that can be seen */
-	TAGTSO_ZERO_BLOCK,   /* DC ZVA: rt = address register */
+	TAGTSO_OTHER = 0, /* not a memory access at all */
+	TAGTSO_UNKNOWN, /* in the loads-and-stores space, or a cache operation that accesses memory, but not in our table */
+	TAGTSO_LOAD,          /* one register: LDR*, LDUR*, LDTR*, LDAR, LDLAR, LDAPR, LDAPUR, SIMD&FP LDR/LDUR */
+	TAGTSO_STORE,         /* one register: STR*, STUR*, STTR*, STLR, STLLR, STLUR, SIMD&FP STR/STUR */
+	TAGTSO_LOAD_PAIR,     /* LDP, LDPSW, LDNP, SIMD&FP LDP/LDNP */
+	TAGTSO_STORE_PAIR,    /* STP, STNP, SIMD&FP STP/STNP */
+	TAGTSO_LSE,           /* LD<op>, ST<op> (rt = 31) and SWP: op says which */
+	TAGTSO_CAS,           /* CAS*: rs = compare and result, rt = new */
+	TAGTSO_CASP,          /* CASP*: rs, rs+1 compare and result; rt, rt+1 new */
+	TAGTSO_LOAD_EX,       /* LDXR, LDAXR */
+	TAGTSO_STORE_EX,      /* STXR, STLXR: rs = status */
+	TAGTSO_LOAD_EX_PAIR,  /* LDXP, LDAXP */
+	TAGTSO_STORE_EX_PAIR, /* STXP, STLXP */
+	TAGTSO_LOAD_LANE,     /* LD1 single lane: element `index` of vector rt */
+	TAGTSO_STORE_LANE,    /* ST1 single lane */
+	TAGTSO_LOAD_DUP,      /* LD1R: rt2 = 1 if the destination is 128 bits wide (Q), else 64 */
+	TAGTSO_LOAD_MULTI, /* LD1 {1..4 whole vectors}, no interleaving: count vectors of (8 << q) bytes; after v31 comes v0 */
+	TAGTSO_STORE_MULTI, /* ST1 {1..4 whole vectors} */
+	TAGTSO_PREFETCH,    /* PRFM, PRFUM: accesses nothing that can be seen */
+	TAGTSO_ZERO_BLOCK,  /* DC ZVA: rt = rn = address register, never 31 */
 	TAGTSO_NCLASSES
 };
 
 /* TAGTSO_LSE: which operation. The first eight are the encoding's opc field. */
 enum tagtso_lse {
-	TAGTSO_LSE_ADD, TAGTSO_LSE_CLR, TAGTSO_LSE_EOR, TAGTSO_LSE_SET,
-	TAGTSO_LSE_SMAX, TAGTSO_LSE_SMIN, TAGTSO_LSE_UMAX, TAGTSO_LSE_UMIN,
+	TAGTSO_LSE_ADD,
+	TAGTSO_LSE_CLR,
+	TAGTSO_LSE_EOR,
+	TAGTSO_LSE_SET,
+	TAGTSO_LSE_SMAX,
+	TAGTSO_LSE_SMIN,
+	TAGTSO_LSE_UMAX,
+	TAGTSO_LSE_UMIN,
 	TAGTSO_LSE_SWP,
 };
 
@@ -49,33 +55,33 @@ enum tagtso_addressing {
 
 /* Bits of tagtso_memop.flags. */
 enum {
-	TAGTSO_F_VECTOR  = 1 << 0, /* rt, rt2 are SIMD&FP registers */
-	TAGTSO_F_SIGNED  = 1 << 1, /* sign-extending load */
-	TAGTSO_F_WIDE    = 1 << 2, /* sign extension is to 64 bits (else to 32, upper half zero) */
+	TAGTSO_F_VECTOR = 1 << 0,  /* rt, rt2 are SIMD&FP registers */
+	TAGTSO_F_SIGNED = 1 << 1,  /* sign-extending load */
+	TAGTSO_F_WIDE = 1 << 2,    /* sign extension is to 64 bits (else to 32, upper half zero) */
 	TAGTSO_F_ACQUIRE = 1 << 3, /* the encoding asks for acquire (LDAR, LDAPR, LDAXR, LSE A) */
 	TAGTSO_F_RELEASE = 1 << 4, /* the encoding asks for release */
-	TAGTSO_F_RCPC    = 1 << 5, /* LDAPR, LDAPUR: acquire in the RCpc sense */
-	TAGTSO_F_Q       = 1 << 6, /* structure forms: 128-bit vectors */
-	TAGTSO_F_LOAD    = 1 << 7, /* reads memory */
-	TAGTSO_F_STORE   = 1 << 8, /* writes memory */
-	TAGTSO_F_UNPRIV  = 1 << 9, /* LDTR, STTR: at EL0 the same as the plain form */
+	TAGTSO_F_RCPC = 1 << 5,    /* LDAPR, LDAPUR: acquire in the RCpc sense */
+	TAGTSO_F_Q = 1 << 6,       /* structure forms: 128-bit vectors */
+	TAGTSO_F_LOAD = 1 << 7,    /* reads memory */
+	TAGTSO_F_STORE = 1 << 8,   /* writes memory */
+	TAGTSO_F_UNPRIV = 1 << 9,  /* LDTR, STTR: at EL0 the same as the plain form */
 };
 
-/* 24 bytes: it is copied into each site. */
+/* 24 bytes: it is copied into each site. A register field that the instruction does not have is 31 (rn: LITERAL only). */
 struct tagtso_memop {
-	uint32_t word;      /* the instruction */
-	int32_t imm;        /* byte offset, scaled already; pc-relative for LITERAL */
-	uint16_t flags;     /* TAGTSO_F_* */
-	uint8_t cls;        /* enum tagtso_class */
-	uint8_t addressing; /* enum tagtso_addressing */
-	uint8_t size;       /* log2 of the bytes of one element: 0..4 (4 = 128 bits) */
-	uint8_t count;      /* elements transferred: 1; 2 for pairs and CASP; vectors for MULTI */
-	uint8_t lse;        /* enum tagtso_lse, for TAGTSO_LSE */
-	uint8_t rt, rt2, rn, rm, rs;
-	uint8_t extend;     /* REG: the option field (2 UXTW, 3 LSL/UXTX, 6 SXTW, 7 SXTX) */
-	uint8_t shift;      /* REG: left shift 0..4 */
-	uint8_t index;      /* lane number */
-	uint8_t regwidth;   /* general-purpose destination: 32 or 64 bits; 0 for vectors */
+	uint32_t word;               /* the instruction */
+	int32_t imm;                 /* byte offset, scaled already; pc-relative for LITERAL */
+	uint16_t flags;              /* TAGTSO_F_* */
+	uint8_t cls;                 /* enum tagtso_class */
+	uint8_t addressing;          /* enum tagtso_addressing */
+	uint8_t size;                /* log2 of the bytes of one element: 0..4 (4 = 128 bits) */
+	uint8_t count;               /* elements transferred: 1; 2 for pairs and CASP; vectors for MULTI */
+	uint8_t lse;                 /* enum tagtso_lse, for TAGTSO_LSE */
+	uint8_t rt, rt2, rn, rm, rs; /* PREFETCH: rt is the prefetch operation */
+	uint8_t extend;              /* REG: the option field (2 UXTW, 3 LSL/UXTX, 6 SXTW, 7 SXTX) */
+	uint8_t shift;               /* REG: left shift 0..4 */
+	uint8_t index;               /* LANE: lane number */
+	uint8_t regwidth;            /* general-purpose register: 32 or 64 bits; 0 for vectors and PREFETCH */
 };
 _Static_assert(sizeof(struct tagtso_memop) == 24, "sites hold a copy");
 
