@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: MIT
+# shellcheck shell=bash
 # Sourced by bash: the paths and settings that tests/vm/setup left for building and testing.
 #
 # TAGTSO_CACHE      what setup keeps between clones
@@ -12,6 +13,9 @@ if [ ! -r "$tagtso_top/build/vm.env" ]; then
     echo "tagtso: vm: build/vm.env is missing: nothing was set up: run tests/vm/setup" >&2
     exit 125
 fi
+tagtso_cross='' tagtso_sysroot='' tagtso_kernel='' tagtso_guests=''
+# shellcheck disable=SC2034 # for tests/vm/run
+tagtso_image=''
 # shellcheck source=/dev/null
 . "$tagtso_top/build/vm.env"
 export TAGTSO_CACHE
