@@ -3,6 +3,7 @@
 #ifndef TAGTSO_INTERP_EXEC_H
 #define TAGTSO_INTERP_EXEC_H
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <ucontext.h>
@@ -14,18 +15,18 @@ struct tagtso_frame {
 	ucontext_t *uc;
 	unsigned long long *x; /* x0..x30 = uc_mcontext.regs */
 	__uint128_t *v;        /* v0..v31, NULL if the frame has no fpsimd_context */
-	void *sve;             /* sve_context with a payload, or NULL: a SIMD&FP write must zero the rest of its Z register */
-	uint64_t *esr;         /* esr_context's value, or NULL */
+	void *sve;     /* sve_context with a payload, or NULL: a SIMD&FP write must zero the rest of its Z register */
+	uint64_t *esr; /* esr_context's value, or NULL */
 };
 
 /* halfst mapping of x86-TSO (facts: LDR; DMB ISHLD and DMB ISHST; STR; atomics AL between DMB ISH). */
 enum tagtso_order { TAGTSO_PLAIN, TAGTSO_ORDERED };
 
 enum tagtso_exec {
-	TAGTSO_EXEC_DONE,     /* carried out: registers, write-back and pc are those after the instruction */
-	TAGTSO_EXEC_TAG,      /* a granule's tag was not the pointer's: nothing has changed, decide again */
-	TAGTSO_EXEC_FAULT,    /* a real fault: nothing has changed, *fault says what to deliver */
-	TAGTSO_EXEC_UNKNOWN,  /* no execution for this class or span: nothing has changed */
+	TAGTSO_EXEC_DONE,    /* carried out: registers, write-back and pc are those after the instruction */
+	TAGTSO_EXEC_TAG,     /* a granule's tag was not the pointer's: nothing has changed, decide again */
+	TAGTSO_EXEC_FAULT,   /* a real fault: nothing has changed, *fault says what to deliver */
+	TAGTSO_EXEC_UNKNOWN, /* no execution for this class or span: nothing has changed */
 };
 
 /* What the kernel said about a fault inside an interpreted access. */
@@ -51,8 +52,11 @@ enum tagtso_exec tagtso_exec(const struct tagtso_memop *op, struct tagtso_frame 
 
 /* An LL/SC loop (LDXR ... STXR ... CBNZ) whose LDXR is op, at the frame's pc, as one unit: the load, the instructions between, and the
  * store-exclusive as a compare-and-swap (AL) with the loaded value; iterates until the code leaves the loop or
- * `limit` instructions have been interpreted (then pc is somewhere in the span's start: DONE, it traps again).
- * All memory accesses of the span must lie in the 16-byte granule of the load, else UNKNOWN. tag = bits 59:56 for the pointers. */
+ * `limit` instructions have been interpreted (then pc is where an interrupt could have come: DONE, the loop traps again).
+ * tag = bits 59:56 for the pointers. UNKNOWN if an exclusive is not matched by one of its kind, if an ordinary access inside the loop
+ * lies in the load's 16-byte granule or is refused by its own tag, or if an instruction is not known; such ordinary accesses
+ * elsewhere (spills, the emulator's own state) are done in place, and done again when the loop runs again.
+ * op may also be the STXR: its LDXR passed before the tag changed. It fails (status 1, DONE), so that its loop runs again. */
 enum tagtso_exec tagtso_span_exec(const struct tagtso_memop *op, struct tagtso_frame *frame, unsigned tag,
                                   enum tagtso_order order, unsigned limit, struct tagtso_fault *fault);
 

@@ -1,0 +1,370 @@
+/* SPDX-License-Identifier: MIT */
+/* Interprets an LL/SC loop as one unit: emulating its load-exclusive alone would livelock. Handler code: no libc, no locks, no TLS. */
+#include "exec.h"
+
+#include "alu.h"
+#include "decode.h"
+
+/*
+ * The interpreted state is a copy of the integer registers, and goes back into the frame only at a commit. Leaving at any pc is
+ * right, for it is what an interrupt there does: the exclusive monitor is lost, and a store-exclusive that follows fails.
+ * So a commit never has to be explained, only progress has: it is made when a store-exclusive has succeeded, or has
+ * failed because another thread's succeeded, or when the code has left the loop without one.
+ *
+ * Where the code leaves the loop is known from the words: the loop reaches from the load-exclusive to the first store-exclusive
+ * after it and the branch on its status. If an unconditional branch comes first (load and store stand in two functions: box64's
+ * native_lock_read_*, native_lock_write_*), the path itself is followed until the store-exclusive or the limit, and that
+ * needs ordinary accesses on the way (a stack frame): those are done in place, as the code would have done them.
+ */
+
+enum { SCAN_WORDS = 64 };
+
+struct span {
+	struct tagtso_frame frame; /* a view of r, so that tagtso_exec() works on the copy */
+	unsigned long long r[TAGTSO_NREGS];
+	uint64_t first, last; /* pc of the load-exclusive and of the store-exclusive; last = 0: not known */
+	uint64_t address;     /* of the load-exclusive, without a tag */
+	uint64_t tag;         /* in bits 59:56, for both exclusives */
+	uint64_t loaded[2];   /* what the load-exclusive read */
+	unsigned bytes;       /* how much it read: 1..16 */
+	bool held;            /* the monitor: a load-exclusive was done and no store-exclusive since */
+	bool wrote;           /* an ordinary store was done on the way: going back to the start would not be exact */
+	struct tagtso_fault *fault;
+};
+
+enum step {
+	STEP_ON,      /* interpreted: go on at r's pc */
+	STEP_COMMIT,  /* the span ends at r's pc */
+	STEP_TAG,     /* the exclusive's granule has another tag */
+	STEP_FAULT,   /* the exclusive faulted */
+	STEP_UNKNOWN, /* not interpreted */
+};
+
+static uint64_t get(const struct span *span, unsigned n)
+{
+	return n == 31 ? 0 : span->r[n];
+}
+
+static void set(struct span *span, unsigned n, uint64_t value)
+{
+	if (n != 31)
+		span->r[n] = value;
+}
+
+/* An access of our own, not of the interrupted code, with registers of its own: regs[0] and [1], [2] and [3]. */
+static enum tagtso_exec own_access(unsigned cls, unsigned size, unsigned flags, uint64_t pointer,
+                                   unsigned long long regs[TAGTSO_NREGS], struct tagtso_fault *fault)
+{
+	const struct tagtso_memop op = {
+		.cls = cls,
+		.size = size,
+		.flags = flags,
+		.count = 1,
+		.rs = 0,
+		.rt = cls == TAGTSO_LOAD ? 0 : 2,
+		.rt2 = 1,
+	};
+	struct tagtso_frame frame = { .x = regs };
+
+	return tagtso_exec(&op, &frame, pointer, TAGTSO_PLAIN, fault);
+}
+
+/* Code is read like data: its next page may not be there. */
+static bool fetch(uint64_t pc, uint32_t *word)
+{
+	unsigned long long regs[TAGTSO_NREGS];
+	struct tagtso_fault fault;
+
+	if (own_access(TAGTSO_LOAD, 2, 0, pc, regs, &fault) != TAGTSO_EXEC_DONE)
+		return false;
+	*word = (uint32_t)regs[0];
+	return true;
+}
+
+static unsigned log2_of(unsigned bytes)
+{
+	return (unsigned)__builtin_ctz(bytes);
+}
+
+/* ---- the exclusives ---------------------------------------------------------------------------------------------------- */
+
+static enum step exclusive_failed(enum tagtso_exec why)
+{
+	return why == TAGTSO_EXEC_TAG ? STEP_TAG : why == TAGTSO_EXEC_FAULT ? STEP_FAULT : STEP_UNKNOWN;
+}
+
+/* 16 bytes need not be read at once: the compare-and-swap compares them at once, as LDXP needs its STXP (Arm ARM B2.2.1). */
+static enum tagtso_exec read_exclusive(struct span *span, bool acquire)
+{
+	unsigned long long regs[TAGTSO_NREGS];
+	uint64_t pointer = span->address | span->tag;
+	enum tagtso_exec result;
+
+	if (span->bytes < 16) {
+		result = own_access(TAGTSO_LOAD, log2_of(span->bytes), acquire ? TAGTSO_F_ACQUIRE : 0, pointer, regs,
+		                    span->fault);
+		span->loaded[0] = regs[0];
+		return result;
+	}
+	const struct tagtso_memop pair = { .cls = TAGTSO_LOAD_PAIR, .size = 3, .count = 2, .rt = 0, .rt2 = 1 };
+	struct tagtso_frame frame = { .x = regs };
+
+	result = tagtso_exec(&pair, &frame, pointer, acquire ? TAGTSO_ORDERED : TAGTSO_PLAIN, span->fault);
+	span->loaded[0] = regs[0];
+	span->loaded[1] = regs[1];
+	return result;
+}
+
+static enum step load_exclusive(struct span *span, const struct tagtso_memop *op)
+{
+	uint64_t address = tagtso_exec_address(op, &span->frame);
+	enum tagtso_exec result;
+
+	if (span->bytes && address >> 4 != span->address >> 4)
+		return STEP_COMMIT; /* the next loop */
+	span->address = address;
+	span->bytes = (unsigned)op->count << op->size;
+	if (address & (span->bytes - 1))
+		return STEP_UNKNOWN;
+	result = read_exclusive(span, op->flags & TAGTSO_F_ACQUIRE);
+	if (result != TAGTSO_EXEC_DONE)
+		return exclusive_failed(result);
+	if (op->count == 1) {
+		set(span, op->rt, span->loaded[0]);
+	} else if (op->size == 2) {
+		set(span, op->rt, (uint32_t)span->loaded[0]);
+		set(span, op->rt2, span->loaded[0] >> 32);
+	} else {
+		set(span, op->rt, span->loaded[0]);
+		set(span, op->rt2, span->loaded[1]);
+	}
+	span->held = true;
+	span->r[TAGTSO_PC] += 4;
+	return STEP_ON;
+}
+
+/* Success is the pair's "the value is still the loaded one": a value that went away and came back does not count. */
+static enum tagtso_exec swap(struct span *span, const struct tagtso_memop *op, bool *same)
+{
+	bool pair = span->bytes == 16;
+	unsigned long long regs[TAGTSO_NREGS]; /* no initialiser: it would be a call of memset */
+	enum tagtso_exec result;
+
+	regs[0] = span->loaded[0];
+	regs[1] = span->loaded[1];
+	regs[2] = get(span, op->rt);
+	if (pair)
+		regs[3] = get(span, op->rt2);
+	else if (op->count == 2)
+		regs[2] = (uint32_t)regs[2] | get(span, op->rt2) << 32;
+	result = own_access(pair ? TAGTSO_CASP : TAGTSO_CAS, pair ? 3 : log2_of(span->bytes), 0,
+	                    span->address | span->tag, regs, span->fault);
+	*same = regs[0] == span->loaded[0] && (!pair || regs[1] == span->loaded[1]);
+	return result;
+}
+
+/* CBZ, CBNZ, TBZ or TBNZ on the register that holds the status. */
+static bool tests_register(uint32_t word, unsigned n)
+{
+	return (word & 0x7c000000) == 0x34000000 && (word & 31) == n;
+}
+
+static enum step succeeded(struct span *span, unsigned status)
+{
+	uint32_t word;
+
+	if (fetch(span->r[TAGTSO_PC], &word) && tests_register(word, status))
+		tagtso_alu_step(word, span->r);
+	return STEP_COMMIT;
+}
+
+static enum step store_exclusive(struct span *span, const struct tagtso_memop *op)
+{
+	enum tagtso_exec result;
+	bool same = false;
+
+	if (span->held) {
+		if (tagtso_exec_address(op, &span->frame) != span->address ||
+		    (unsigned)op->count << op->size != span->bytes)
+			return STEP_UNKNOWN;
+		result = swap(span, op, &same);
+		if (result != TAGTSO_EXEC_DONE)
+			return exclusive_failed(result);
+	}
+	span->held = false;
+	set(span, op->rs, !same);
+	span->r[TAGTSO_PC] += 4;
+	return same ? succeeded(span, op->rs) : STEP_ON;
+}
+
+/* ---- everything else ----------------------------------------------------------------------------------------------------- */
+
+/* An ordinary access, done as it stands: its own pointer, its own ordering. */
+static enum step other_access(struct span *span, const struct tagtso_memop *op)
+{
+	uint64_t address = tagtso_exec_address(op, &span->frame), bytes = tagtso_memop_bytes(op);
+	struct tagtso_fault fault;
+
+	if (op->flags & TAGTSO_F_VECTOR ||
+	    (address < (span->address | 15) + 1 && address + bytes > (span->address & ~15ull)))
+		return STEP_UNKNOWN;
+	if (tagtso_exec(op, &span->frame, address, TAGTSO_PLAIN, &fault) != TAGTSO_EXEC_DONE)
+		return STEP_UNKNOWN;
+	span->wrote |= (op->flags & TAGTSO_F_STORE) != 0;
+	return STEP_ON;
+}
+
+/* CLREX, DSB, DMB, ISB; the options of the barriers only make them weaker. */
+static bool monitor_or_barrier(struct span *span, uint32_t word)
+{
+	if ((word & 0xfffff01f) != 0xd503301f)
+		return false;
+	switch (word >> 5 & 7) {
+	case 2:
+		span->held = false;
+		break;
+	case 4:
+		__asm__ volatile("dsb sy" ::: "memory");
+		break;
+	case 5:
+		__asm__ volatile("dmb sy" ::: "memory");
+		break;
+	case 6:
+		__asm__ volatile("isb" ::: "memory");
+		break;
+	default:
+		return false;
+	}
+	span->r[TAGTSO_PC] += 4;
+	return true;
+}
+
+static enum step memory(struct span *span, uint32_t word)
+{
+	struct tagtso_memop op;
+
+	if (!tagtso_decode(word, &op))
+		return monitor_or_barrier(span, word) ? STEP_ON : STEP_UNKNOWN;
+	switch (op.cls) {
+	case TAGTSO_LOAD_EX:
+	case TAGTSO_LOAD_EX_PAIR:
+		return load_exclusive(span, &op);
+	case TAGTSO_STORE_EX:
+	case TAGTSO_STORE_EX_PAIR:
+		return store_exclusive(span, &op);
+	case TAGTSO_PREFETCH:
+		return tagtso_exec(&op, &span->frame, 0, TAGTSO_PLAIN, span->fault) == TAGTSO_EXEC_DONE ? STEP_ON
+		                                                                                        : STEP_UNKNOWN;
+	default:
+		return span->held ? other_access(span, &op) : STEP_COMMIT;
+	}
+}
+
+/* True once pc has left the loop, if it is known where that is. Code just before it may set up the next round. */
+static bool outside(const struct span *span)
+{
+	uint64_t pc = span->r[TAGTSO_PC], before = span->held ? 0 : 64;
+
+	return span->last && (pc < span->first - before || pc > span->last + 4);
+}
+
+static enum step step(struct span *span)
+{
+	enum step result;
+	uint32_t word;
+
+	if (!fetch(span->r[TAGTSO_PC], &word))
+		result = STEP_UNKNOWN;
+	else if (tagtso_alu_step(word, span->r))
+		result = STEP_ON;
+	else
+		result = memory(span, word);
+	if (result == STEP_ON && outside(span))
+		return STEP_COMMIT;
+	if (result == STEP_UNKNOWN && !span->held && span->bytes)
+		return STEP_COMMIT; /* no store-exclusive can depend on what came before */
+	return result;
+}
+
+static bool unconditional_branch(uint32_t word)
+{
+	return (word & 0x7c000000) == 0x14000000 || (word & 0xfe000000) == 0xd6000000;
+}
+
+/* The pc of the store-exclusive that belongs to the load-exclusive at `pc`, 0 if the words do not say. */
+static uint64_t find_store(uint64_t pc)
+{
+	struct tagtso_memop op;
+	uint32_t word;
+
+	for (unsigned i = 1; i < SCAN_WORDS && fetch(pc + 4 * i, &word) && !unconditional_branch(word); i++) {
+		if (tagtso_decode(word, &op) && (op.cls == TAGTSO_STORE_EX || op.cls == TAGTSO_STORE_EX_PAIR))
+			return pc + 4 * i;
+	}
+	return 0;
+}
+
+static void copy(unsigned long long *to, const unsigned long long *from)
+{
+	for (unsigned i = 0; i < TAGTSO_NREGS; i++)
+		((volatile unsigned long long *)to)[i] = from[i]; /* volatile: not a call of memcpy */
+}
+
+static enum tagtso_exec run(struct span *span, unsigned limit)
+{
+	enum step result = STEP_ON;
+
+	for (unsigned i = 0; i < limit && result == STEP_ON; i++)
+		result = step(span);
+	switch (result) {
+	case STEP_TAG:
+	case STEP_FAULT:
+		if (span->wrote) /* the code goes on here by itself: its store-exclusive fails or faults, as after an interrupt */
+			return TAGTSO_EXEC_DONE;
+		return result == STEP_TAG ? TAGTSO_EXEC_TAG : TAGTSO_EXEC_FAULT;
+	case STEP_UNKNOWN:
+		return TAGTSO_EXEC_UNKNOWN;
+	default:
+		return TAGTSO_EXEC_DONE;
+	}
+}
+
+/* A store-exclusive whose load-exclusive passed before the tag changed: the monitor is gone, so it fails, and its loop runs again. */
+static enum tagtso_exec fail_store(const struct tagtso_memop *op, const struct tagtso_frame *frame)
+{
+	if (op->rs != 31)
+		frame->x[op->rs] = 1;
+	frame->x[TAGTSO_PC] += 4;
+	return TAGTSO_EXEC_DONE;
+}
+
+enum tagtso_exec tagtso_span_exec(const struct tagtso_memop *op, struct tagtso_frame *frame, unsigned tag,
+                                  enum tagtso_order order, unsigned limit, struct tagtso_fault *fault)
+{
+	struct span span;
+	enum tagtso_exec result;
+
+	if (op->cls == TAGTSO_STORE_EX || op->cls == TAGTSO_STORE_EX_PAIR)
+		return fail_store(op, frame);
+	if (op->cls != TAGTSO_LOAD_EX && op->cls != TAGTSO_LOAD_EX_PAIR)
+		return TAGTSO_EXEC_UNKNOWN;
+	span.frame = (struct tagtso_frame){ .x = span.r };
+	copy(span.r, frame->x);
+	span.first = span.r[TAGTSO_PC];
+	span.last = find_store(span.first);
+	span.address = 0;
+	span.tag = (uint64_t)(tag & 15) << 56;
+	span.loaded[0] = span.loaded[1] = 0;
+	span.bytes = 0;
+	span.held = span.wrote = false;
+	span.fault = fault;
+	/* x86's LOCK'd operations are full fences, also when a compare fails and nothing is stored. */
+	if (order == TAGTSO_ORDERED)
+		__asm__ volatile("dmb ish" ::: "memory");
+	result = run(&span, limit);
+	if (order == TAGTSO_ORDERED)
+		__asm__ volatile("dmb ish" ::: "memory");
+	if (result == TAGTSO_EXEC_DONE)
+		copy(frame->x, span.r);
+	return result;
+}
