@@ -28,7 +28,7 @@ enum {
 	USES_RT = 1 << 0,
 	USES_RT2 = 1 << 1,
 	USES_RS = 1 << 2,
-	USES_NEXT = 1 << 3,    /* rt + 1 and rs + 1 as well */
+	USES_NEXT = 1 << 3, /* rt + 1 and rs + 1 as well */
 	HAS_FORM = 1 << 4,
 	IS_ATOMIC = 1 << 5,
 };
@@ -254,7 +254,8 @@ static void put_address(struct island *is)
 	if (op->addressing == TAGTSO_ADDR_REG)
 		put_add_reg(is, is->a, op->rn, op->rm, op->extend, op->shift);
 	else
-		put_add(is, is->a, op->rn, op->addressing == TAGTSO_ADDR_OFFSET || op->addressing == TAGTSO_ADDR_PRE ? op->imm : 0);
+		put_add(is, is->a, op->rn,
+		        op->addressing == TAGTSO_ADDR_OFFSET || op->addressing == TAGTSO_ADDR_PRE ? op->imm : 0);
 }
 
 static void put_mixed(struct island *is)
@@ -288,7 +289,8 @@ static bool uses(const struct tagtso_memop *op, unsigned r)
 {
 	unsigned use = op->flags & TAGTSO_F_VECTOR ? 0 : classes[op->cls];
 
-	if (op->rn == r || ((use & USES_RT) && op->rt == r) || ((use & USES_RT2) && op->rt2 == r) || ((use & USES_RS) && op->rs == r))
+	if (op->rn == r || ((use & USES_RT) && op->rt == r) || ((use & USES_RT2) && op->rt2 == r) ||
+	    ((use & USES_RS) && op->rs == r))
 		return true;
 	if ((use & USES_NEXT) && (op->rt + 1u == r || op->rs + 1u == r))
 		return true;
@@ -311,7 +313,8 @@ static bool in_reach(uint64_t site, uint64_t island)
 {
 	uint64_t end = island + 4 * TAGTSO_ISLAND_WORDS;
 
-	return tagtso_form_branch(site, island) && tagtso_form_branch(island, site + 4) && tagtso_form_branch(end, site + 4);
+	return tagtso_form_branch(site, island) && tagtso_form_branch(island, site + 4) &&
+	       tagtso_form_branch(end, site + 4);
 }
 
 uint32_t tagtso_form_branch(uint64_t from, uint64_t to)

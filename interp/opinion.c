@@ -235,7 +235,11 @@ static void add_lse(struct text *t, const struct tagtso_memop *op)
 	bool swap = op->lse == TAGTSO_LSE_SWP;
 	bool store = !swap && op->rt == 31 && !(op->flags & TAGTSO_F_ACQUIRE);
 
-	add(t, "%s%s%s%s ", swap ? "swp" : store ? "st" : "ld", swap ? "" : names[op->lse & 7], order_suffix(op), size_suffix(op));
+	add(t, "%s%s%s%s ",
+	    swap    ? "swp"
+	    : store ? "st"
+	            : "ld",
+	    swap ? "" : names[op->lse & 7], order_suffix(op), size_suffix(op));
 	add_data(t, op, op->rs);
 	add(t, ", ");
 	if (!store) {
@@ -259,7 +263,8 @@ static void add_cas(struct text *t, const struct tagtso_memop *op)
 
 static void add_lane(struct text *t, const struct tagtso_memop *op)
 {
-	add(t, "%s1 {v%u.%c}[%u], ", op->cls == TAGTSO_LOAD_LANE ? "ld" : "st", op->rt, "bhsd"[op->size & 3], op->index);
+	add(t, "%s1 {v%u.%c}[%u], ", op->cls == TAGTSO_LOAD_LANE ? "ld" : "st", op->rt, "bhsd"[op->size & 3],
+	    op -> index);
 }
 
 /* LD1R, and LD1, ST1 of whole vectors: {v0.16b, v1.16b}. */
@@ -277,7 +282,7 @@ static void add_vectors(struct text *t, const struct tagtso_memop *op)
 
 bool tagtso_memop_text(const struct tagtso_memop *op, uint64_t pc, char text[TAGTSO_TEXT])
 {
-	typedef void print(struct text *t, const struct tagtso_memop *op);
+	typedef void print(struct text * t, const struct tagtso_memop *op);
 	static print *const prints[TAGTSO_NCLASSES] = {
 		[TAGTSO_LOAD] = add_single,
 		[TAGTSO_STORE] = add_single,

@@ -94,7 +94,8 @@ static uint32_t fill(uint64_t pc, uint32_t word)
 	do {
 		if (n + 1 >= table.max)
 			return 0;
-	} while (!atomic_compare_exchange_weak_explicit(&table.taken, &n, n + 1, memory_order_relaxed, memory_order_relaxed));
+	} while (!atomic_compare_exchange_weak_explicit(&table.taken, &n, n + 1, memory_order_relaxed,
+	                                                memory_order_relaxed));
 	site = table.sites + n + 1;
 	tagtso_decode(word, &site->op);
 	atomic_store_explicit(&site->pc, pc, memory_order_relaxed);
@@ -124,8 +125,8 @@ struct tagtso_site *tagtso_site_get(uint64_t pc, uint32_t word)
 		if (!entry) {
 			if (!number && !(number = fill(pc, word)))
 				return NULL;
-			if (atomic_compare_exchange_strong_explicit(at, &entry, tag << NUMBER_BITS | number, memory_order_acq_rel,
-			                                            memory_order_acquire))
+			if (atomic_compare_exchange_strong_explicit(at, &entry, tag << NUMBER_BITS | number,
+			                                            memory_order_acq_rel, memory_order_acquire))
 				return publish(number);
 		}
 		/* If another thread has put the same key here meanwhile, the site that was filled for nothing stays unused. */

@@ -14,15 +14,16 @@ enum tagtso_form { TAGTSO_FORM_EMITTED, TAGTSO_FORM_LOCAL, TAGTSO_FORM_SHARED, T
 /* Keyed by (pc, op.word); never freed, since a handler may hold it. One cache line. */
 struct tagtso_site {
 	_Alignas(64) _Atomic uint64_t pc; /* 0 = unused; written once, before the site can be found */
-	_Atomic uint32_t ready;    /* 1 when the site can be found; release-written by the inserter, acquire-read by all */
-	_Atomic uint8_t form;      /* enum tagtso_form in force; written by the patcher only */
-	_Atomic uint8_t wanted;    /* enum tagtso_form asked for; != form while a request is under way; written by handlers */
-	_Atomic uint8_t changes;   /* times the form changed; patcher only */
-	_Atomic uint8_t refused;   /* patcher said no (reason code of patch.h): do not ask again */
-	struct tagtso_memop op;    /* 24 bytes */
-	_Atomic uint32_t local;    /* traps that were served plain since the last form change; handlers, relaxed */
-	_Atomic uint32_t shared;   /* traps that were served ordered since the last form change; handlers, relaxed */
-	_Atomic uint64_t island;   /* address of the island's first instruction, 0 = none; patcher only */
+	_Atomic uint32_t ready; /* 1 when the site can be found; release-written by the inserter, acquire-read by all */
+	_Atomic uint8_t form;   /* enum tagtso_form in force; written by the patcher only */
+	_Atomic uint8_t
+		wanted; /* enum tagtso_form asked for; != form while a request is under way; written by handlers */
+	_Atomic uint8_t changes; /* times the form changed; patcher only */
+	_Atomic uint8_t refused; /* patcher said no (reason code of patch.h): do not ask again */
+	struct tagtso_memop op;  /* 24 bytes */
+	_Atomic uint32_t local;  /* traps that were served plain since the last form change; handlers, relaxed */
+	_Atomic uint32_t shared; /* traps that were served ordered since the last form change; handlers, relaxed */
+	_Atomic uint64_t island; /* address of the island's first instruction, 0 = none; patcher only */
 };
 _Static_assert(sizeof(struct tagtso_site) == 64, "one cache line");
 
