@@ -104,11 +104,21 @@ static bool read_escape(struct reader *r, size_t *n)
 	return add(r->text, n, (unsigned char)bytes[name - names]);
 }
 
+/* Bytes of a UTF-8 sequence that follow its first one; 0 if no sequence of two or more bytes begins so. */
+static unsigned bytes_after(unsigned char first)
+{
+	if (first >= 0xf0)
+		return first < 0xf5 ? 3 : 0;
+	if (first >= 0xe0)
+		return 2;
+	return first >= 0xc2 ? 1 : 0;
+}
+
 /* One UTF-8 sequence of two bytes or more, in its shortest form, no surrogate. */
 static bool read_utf8(struct reader *r, size_t *n)
 {
 	unsigned char first = (unsigned char)*r->at;
-	unsigned more = first >= 0xf0 && first < 0xf5 ? 3 : first >= 0xe0 && first < 0xf0 ? 2 : first >= 0xc2 && first < 0xe0 ? 1 : 0;
+	unsigned more = bytes_after(first);
 	uint32_t code = first & (0x3fu >> more), least = more == 3 ? 0x10000 : more == 2 ? 0x800 : 0x80;
 
 	if (!more || (size_t)(r->end - r->at) <= more)

@@ -109,7 +109,8 @@ static enum number parse_number(const char *value, uint32_t min, uint32_t max, u
 	return NUMBER_OK;
 }
 
-const char *tagtso_knob_value(const struct tagtso_knobs *knobs, const struct tagtso_knob *knob, char *buffer, size_t size)
+const char *tagtso_knob_value(const struct tagtso_knobs *knobs, const struct tagtso_knob *knob, char *buffer,
+                              size_t size)
 {
 	const void *field = (const char *)knobs + knob->offset;
 	const char *choice = knob->values;
@@ -139,8 +140,7 @@ struct complaints {
 	unsigned count;
 };
 
-__attribute__((format(printf, 2, 3)))
-static void complain(struct complaints *to, const char *format, ...)
+__attribute__((format(printf, 2, 3))) static void complain(struct complaints *to, const char *format, ...)
 {
 	char line[LINE];
 	va_list arguments;
@@ -226,14 +226,16 @@ static void complain_unknown(struct complaints *to, const char *name, size_t len
 	}
 	shown(name, length, text);
 	if (nearest)
-		complain(to, PREFIX "%s: no such knob: did you mean " PREFIX "%s? ('tagtso knobs' lists them)", text, nearest->name);
+		complain(to, PREFIX "%s: no such knob: did you mean " PREFIX "%s? ('tagtso knobs' lists them)", text,
+		         nearest->name);
 	else
 		complain(to, PREFIX "%s: no such knob ('tagtso knobs' lists them)", text);
 }
 
 /* ---- the environment ------------------------------------------------------------------------------------------ */
 
-static void set_enum(struct complaints *to, struct tagtso_knobs *knobs, const struct tagtso_knob *knob, const char *value)
+static void set_enum(struct complaints *to, struct tagtso_knobs *knobs, const struct tagtso_knob *knob,
+                     const char *value)
 {
 	int choice = find_choice(knob->values, value);
 	char text[SHOWN], choices[SHOWN * 2];
@@ -241,21 +243,23 @@ static void set_enum(struct complaints *to, struct tagtso_knobs *knobs, const st
 	if (choice >= 0)
 		*(unsigned *)field_of(knobs, knob) = (unsigned)choice;
 	else
-		complain(to, PREFIX "%s: '%s' is not a choice: give one of %s", knob->name, shown(value, strlen(value), text),
-			 spaced(knob->values, choices, sizeof(choices)));
+		complain(to, PREFIX "%s: '%s' is not a choice: give one of %s", knob->name,
+		         shown(value, strlen(value), text), spaced(knob->values, choices, sizeof(choices)));
 }
 
-static void set_uint(struct complaints *to, struct tagtso_knobs *knobs, const struct tagtso_knob *knob, const char *value)
+static void set_uint(struct complaints *to, struct tagtso_knobs *knobs, const struct tagtso_knob *knob,
+                     const char *value)
 {
 	enum number number = parse_number(value, knob->min, knob->max, field_of(knobs, knob));
 	char text[SHOWN];
 
 	if (number != NUMBER_OK)
 		complain(to, PREFIX "%s: '%s' is %s: give %u to %u %s", knob->name, shown(value, strlen(value), text),
-			 number == NUMBER_NOT ? "not a number" : "out of range", knob->min, knob->max, knob->values);
+		         number == NUMBER_NOT ? "not a number" : "out of range", knob->min, knob->max, knob->values);
 }
 
-static void set_text(struct complaints *to, struct tagtso_knobs *knobs, const struct tagtso_knob *knob, const char *value)
+static void set_text(struct complaints *to, struct tagtso_knobs *knobs, const struct tagtso_knob *knob,
+                     const char *value)
 {
 	const char *why = checks[knob - tagtso_knob_table](value);
 	char text[SHOWN];
@@ -316,7 +320,8 @@ static bool is_reserved(const char *name, size_t length)
 	return (length == 5 && !memcmp(name, "CACHE", 5)) || (length >= 5 && !memcmp(name, "TEST_", 5));
 }
 
-unsigned tagtso_knobs_parse(struct tagtso_knobs *knobs, char *const *environment, tagtso_knobs_complain *complain_fn, void *arg)
+unsigned tagtso_knobs_parse(struct tagtso_knobs *knobs, char *const *environment, tagtso_knobs_complain *complain_fn,
+                            void *arg)
 {
 	struct complaints to = { complain_fn, arg, 0 };
 	uint64_t seen = 0; /* a name that comes twice: the first one counts, as for getenv */

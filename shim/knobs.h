@@ -25,25 +25,27 @@ extern struct tagtso_knobs tagtso_knobs;
 
 /* One row of knobs.def, for what prints or documents knobs. */
 struct tagtso_knob {
-	const char *name;            /* without TAGTSO_ */
+	const char *name; /* without TAGTSO_ */
 	enum { TAGTSO_KNOB_ENUM, TAGTSO_KNOB_UINT, TAGTSO_KNOB_TEXT } kind;
-	const char *initial;         /* default, as one would write it */
-	const char *values;          /* ENUM: "choice,choice"; TEXT: form; UINT: the unit */
-	uint32_t min, max;           /* UINT */
+	const char *initial; /* default, as one would write it */
+	const char *values;  /* ENUM: "choice,choice"; TEXT: form; UINT: the unit */
+	uint32_t min, max;   /* UINT */
 	const char *text;
-	size_t offset;               /* of the field in struct tagtso_knobs */
+	size_t offset; /* of the field in struct tagtso_knobs */
 };
 extern const struct tagtso_knob tagtso_knob_table[];
 extern const size_t tagtso_knob_count;
 
 /* What *knobs says for a row, as one would write it; buffer serves numbers. */
-const char *tagtso_knob_value(const struct tagtso_knobs *knobs, const struct tagtso_knob *knob, char *buffer, size_t size);
+const char *tagtso_knob_value(const struct tagtso_knobs *knobs, const struct tagtso_knob *knob, char *buffer,
+                              size_t size);
 
 /* Receives one line, without prefix or newline, for each bad or unknown knob. */
 typedef void tagtso_knobs_complain(const char *line, void *arg);
 
 /* Sets *knobs to the defaults, then to what the environment (NULL-terminated "NAME=value" list) says; a bad value keeps the default and is
  * complained about, and so is every unknown TAGTSO_* name except TAGTSO_CACHE and TAGTSO_TEST_*, which the project's scripts use. Returns the number of complaints. The environment's strings are kept, not copied. */
-unsigned tagtso_knobs_parse(struct tagtso_knobs *knobs, char *const *environment, tagtso_knobs_complain *complain, void *arg);
+unsigned tagtso_knobs_parse(struct tagtso_knobs *knobs, char *const *environment, tagtso_knobs_complain *complain,
+                            void *arg);
 
 #endif

@@ -18,10 +18,10 @@ enum { BUFFER = 4096, NUMBER = 24, DEEPEST = 4 };
 
 struct writer {
 	int fd;
-	int error;                  /* first failure, -errno; nothing is written after it */
+	int error; /* first failure, -errno; nothing is written after it */
 	size_t used;
 	unsigned depth;
-	bool filled[DEEPEST + 1];   /* by depth: something was written at this level */
+	bool filled[DEEPEST + 1]; /* by depth: something was written at this level */
 	char buffer[BUFFER];
 };
 
@@ -170,7 +170,8 @@ static void write_knobs(struct writer *w, const struct tagtso_knobs *knobs)
 		size_t i;
 
 		for (i = 0; knob->name[i] && i < sizeof(name) - 1; i++)
-			name[i] = (char)(knob->name[i] >= 'A' && knob->name[i] <= 'Z' ? knob->name[i] - 'A' + 'a' : knob->name[i]);
+			name[i] = (char)(knob->name[i] >= 'A' && knob->name[i] <= 'Z' ? knob->name[i] - 'A' + 'a'
+			                                                              : knob->name[i]);
 		name[i] = '\0';
 		key(w, name);
 		if (knob->kind == TAGTSO_KNOB_UINT)
@@ -312,7 +313,8 @@ static bool is_special(const char *path)
 {
 	struct stat st;
 
-	return !tagtso_raw(SYS_newfstatat, AT_FDCWD, (long)path, (long)&st, AT_SYMLINK_NOFOLLOW, 0, 0) && !S_ISREG(st.st_mode);
+	return !tagtso_raw(SYS_newfstatat, AT_FDCWD, (long)path, (long)&st, AT_SYMLINK_NOFOLLOW, 0, 0) &&
+	       !S_ISREG(st.st_mode);
 }
 
 static int write_file(const char *path, bool direct, const struct tagtso_report_extra *extra, int pid)

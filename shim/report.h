@@ -20,11 +20,11 @@ struct tagtso_report_unknown {
 /* What the report says beyond counters and sites, which it reads itself. NULL strings are written as "". */
 struct tagtso_report_extra {
 	const struct tagtso_knobs *knobs; /* NULL: tagtso_knobs */
-	const char *program;  /* base name, also for %e */
-	const char *mode;     /* in force: "enforce", "observe", "off", ... */
-	const char *emulator; /* profile in force, "none" */
-	const char *state;    /* "active", "dormant", "inert" */
-	const char *why;      /* of dormant and inert: the reason, else "" */
+	const char *program;              /* base name, also for %e */
+	const char *mode;                 /* in force: "enforce", "observe", "off", ... */
+	const char *emulator;             /* profile in force, "none" */
+	const char *state;                /* "active", "dormant", "inert" */
+	const char *why;                  /* of dormant and inert: the reason, else "" */
 	const struct tagtso_report_unknown *unknown;
 	size_t unknowns;
 	uint64_t site_bytes; /* site table and index, in use */

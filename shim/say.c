@@ -95,7 +95,7 @@ size_t tagtso_vformat(char *buffer, size_t size, const char *format, va_list arg
 		case 'u':
 		case 'x':
 			put_number(&out, spec.wide ? va_arg(arguments, unsigned long) : va_arg(arguments, unsigned),
-				   spec.kind == 'x' ? 16 : 10, spec.width, spec.fill);
+			           spec.kind == 'x' ? 16 : 10, spec.width, spec.fill);
 			break;
 		case 'p':
 			put_text(&out, "0x");
@@ -142,7 +142,12 @@ void tagtso_say(const char *format, ...)
 
 void tagtso_die(const char *format, ...)
 {
-	struct { void (*handler)(int); unsigned long flags; void (*restorer)(void); uint64_t mask; } fatal = { 0 };
+	struct {
+		void (*handler)(int);
+		unsigned long flags;
+		void (*restorer)(void);
+		uint64_t mask;
+	} fatal = { 0 };
 	uint64_t only_abort = 1ull << (SIGABRT - 1);
 	va_list arguments;
 
@@ -152,7 +157,8 @@ void tagtso_die(const char *format, ...)
 	/* The kernel's own struct sigaction: all zero is SIG_DFL on every architecture, whatever the field order. */
 	tagtso_raw(SYS_rt_sigaction, SIGABRT, (long)&fatal, 0, sizeof(fatal.mask), 0, 0);
 	tagtso_raw(SYS_rt_sigprocmask, SIG_UNBLOCK, (long)&only_abort, 0, sizeof(only_abort), 0, 0);
-	tagtso_raw(SYS_tgkill, tagtso_raw(SYS_getpid, 0, 0, 0, 0, 0, 0), tagtso_raw(SYS_gettid, 0, 0, 0, 0, 0, 0), SIGABRT, 0, 0, 0);
+	tagtso_raw(SYS_tgkill, tagtso_raw(SYS_getpid, 0, 0, 0, 0, 0, 0), tagtso_raw(SYS_gettid, 0, 0, 0, 0, 0, 0),
+	           SIGABRT, 0, 0, 0);
 	for (;;)
 		tagtso_raw(SYS_exit_group, 128 + SIGABRT, 0, 0, 0, 0, 0);
 }

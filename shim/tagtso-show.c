@@ -38,8 +38,8 @@ static void show_knob(const struct tagtso_knobs *now, const struct tagtso_knob *
 	const char *value = tagtso_knob_value(now, knob, number, sizeof(number));
 	bool set = strcmp(value, knob->initial) != 0;
 
-	printf("TAGTSO_%-10s %-8s %s%s%s\n", knob->name, *knob->initial ? knob->initial : "(none)", values_of(knob, values, sizeof(values)),
-	       set ? "; now " : "", set ? value : "");
+	printf("TAGTSO_%-10s %-8s %s%s%s\n", knob->name, *knob->initial ? knob->initial : "(none)",
+	       values_of(knob, values, sizeof(values)), set ? "; now " : "", set ? value : "");
 	printf("%26s %s\n", "", knob->text);
 }
 
@@ -57,7 +57,9 @@ static void put_json(const char *key, const char *text, const char *end)
 
 static void show_knob_json(const struct tagtso_knob *knob)
 {
-	static const char *const kinds[] = { [TAGTSO_KNOB_ENUM] = "enum", [TAGTSO_KNOB_UINT] = "uint", [TAGTSO_KNOB_TEXT] = "text" };
+	static const char *const kinds[] = {
+		[TAGTSO_KNOB_ENUM] = "enum", [TAGTSO_KNOB_UINT] = "uint", [TAGTSO_KNOB_TEXT] = "text"
+	};
 
 	printf("\t{ \"name\": \"TAGTSO_%s\", ", knob->name);
 	put_json("kind", kinds[knob->kind], ", ");
@@ -111,9 +113,9 @@ static const struct counter *find_counter(const char *name)
 }
 
 struct view {
-	bool print;       /* second pass: the whole file is known to be good */
-	unsigned schema;  /* 0: none seen */
-	char word[32];    /* of the unknown instruction being read */
+	bool print;      /* second pass: the whole file is known to be good */
+	unsigned schema; /* 0: none seen */
+	char word[32];   /* of the unknown instruction being read */
 	char text[128];
 };
 
@@ -213,7 +215,8 @@ int tagtso_show_report(const char *file)
 		return TAGTSO_EXIT_FAILED;
 	}
 	if (view.schema != TAGTSO_REPORT_SCHEMA) {
-		fprintf(stderr, "tagtso: %s: schema %u: this command reads schema %d\n", file, view.schema, TAGTSO_REPORT_SCHEMA);
+		fprintf(stderr, "tagtso: %s: schema %u: this command reads schema %d\n", file, view.schema,
+		        TAGTSO_REPORT_SCHEMA);
 		return TAGTSO_EXIT_FAILED;
 	}
 	view.print = true;

@@ -14,20 +14,22 @@
 
 #include "knobs.h"
 
-static const char usage[] = "usage: tagtso [options] [--] command [argument...]\n"
-			    "       tagtso knobs [--json]\n"
-			    "       tagtso report FILE\n"
-			    "\n"
-			    "  -m MODE          TAGTSO_MODE: auto, enforce, relax, observe, off\n"
-			    "  -s FILE          TAGTSO_STATS: JSON report at exit; - = standard error, %p = process id, %e = program\n"
-			    "  -v               TAGTSO_VERBOSE: say more; up to three times\n"
-			    "      --strict     TAGTSO_STRICT=1: fail with status 125 instead of running without the library\n"
-			    "  -o NAME=VALUE    any knob; see tagtso knobs\n"
-			    "  -l LIBRARY       libtagtso.so to preload instead of the installed one\n"
-			    "  -h, --help       this text\n"
-			    "  -V, --version    version\n"
-			    "\n"
-			    "The exit status is the command's; 125 if tagtso itself fails, 126 if the command cannot be run, 127 if it is not found.\n";
+static const char usage[] =
+	"usage: tagtso [options] [--] command [argument...]\n"
+	"       tagtso knobs [--json]\n"
+	"       tagtso report FILE\n"
+	"\n"
+	"  -m MODE          TAGTSO_MODE: auto, enforce, relax, observe, off\n"
+	"  -s FILE          TAGTSO_STATS: JSON report at exit; - = standard error, %p = process id, %e = program\n"
+	"  -v               TAGTSO_VERBOSE: say more; up to three times\n"
+	"      --strict     TAGTSO_STRICT=1: fail with status 125 instead of running without the library\n"
+	"  -o NAME=VALUE    any knob; see tagtso knobs\n"
+	"  -l LIBRARY       libtagtso.so to preload instead of the installed one\n"
+	"  -h, --help       this text\n"
+	"  -V, --version    version\n"
+	"\n"
+	"The exit status is the command's; 125 if tagtso itself fails, 126 if the command cannot be run, 127 if it is "
+        "not found.\n";
 
 enum { OPTION_STRICT = 256 };
 static const struct option options[] = {
@@ -122,7 +124,9 @@ static const char *own_directory(void)
 static char *find_library(const char *given)
 {
 	const char *here = own_directory();
-	const struct { const char *from, *to; } places[] = { { here, ".libs" }, { here, "../lib" }, { LIBDIR, "." } };
+	const struct {
+		const char *from, *to;
+	} places[] = { { here, ".libs" }, { here, "../lib" }, { LIBDIR, "." } };
 	char path[PATH_MAX + 32], *found;
 
 	if (given) {
@@ -159,7 +163,8 @@ static void preload(const char *given)
 	char *library = find_library(given), *list = library;
 
 	if (strpbrk(library, ": "))
-		fail(TAGTSO_EXIT_FAILED, "%s: LD_PRELOAD cannot name a path with a colon or a space: move the library", library);
+		fail(TAGTSO_EXIT_FAILED, "%s: LD_PRELOAD cannot name a path with a colon or a space: move the library",
+		     library);
 	if (before && is_listed(before, library))
 		return;
 	if (before && *before && asprintf(&list, "%s:%s", library, before) < 0)
@@ -171,7 +176,8 @@ static void preload(const char *given)
 static void preload(const char *given)
 {
 	(void)given;
-	fail(TAGTSO_EXIT_FAILED, "this is no aarch64 machine: libtagtso.so is for aarch64 Linux with MTE: see tests/vm/run for one in QEMU");
+	fail(TAGTSO_EXIT_FAILED, "this is no aarch64 machine: libtagtso.so is for aarch64 Linux with MTE: see "
+	                         "tests/vm/run for one in QEMU");
 }
 #endif
 
@@ -197,7 +203,8 @@ static _Noreturn void show_knobs(int count, char **arguments)
 static _Noreturn void show_report(int count, char **arguments)
 {
 	if (count != 2)
-		fail(TAGTSO_EXIT_FAILED, "report: give one file, or - for standard input; tagtso -- report runs a command of that name");
+		fail(TAGTSO_EXIT_FAILED,
+		     "report: give one file, or - for standard input; tagtso -- report runs a command of that name");
 	finish(tagtso_show_report(arguments[1]));
 }
 

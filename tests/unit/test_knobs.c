@@ -74,7 +74,9 @@ END_TEST
 
 START_TEST(other_variables_are_left_alone)
 {
-	ck_assert_uint_eq(PARSE("PATH=/bin", "TAGTS_MODE=x", "XTAGTSO_MODE=x", "tagtso_mode=x", "TAGTSO=x", "TAGTSO_MODE", "", "=x"), 0);
+	ck_assert_uint_eq(PARSE("PATH=/bin", "TAGTS_MODE=x", "XTAGTSO_MODE=x", "tagtso_mode=x", "TAGTSO=x",
+	                        "TAGTSO_MODE", "", "=x"),
+	                  0);
 	ck_assert_uint_eq(knobs.mode, TAGTSO_MODE_AUTO);
 }
 END_TEST
@@ -102,7 +104,8 @@ END_TEST
 
 START_TEST(constants_of_the_header_are_the_order_of_the_choices)
 {
-	PARSE("TAGTSO_MODE=off", "TAGTSO_EMULATOR=generic", "TAGTSO_NATIVE=share", "TAGTSO_STACKS=1", "TAGTSO_STRICT=1");
+	PARSE("TAGTSO_MODE=off", "TAGTSO_EMULATOR=generic", "TAGTSO_NATIVE=share", "TAGTSO_STACKS=1",
+	      "TAGTSO_STRICT=1");
 	ck_assert_uint_eq(knobs.mode, TAGTSO_MODE_OFF);
 	ck_assert_uint_eq(knobs.emulator, TAGTSO_EMULATOR_GENERIC);
 	ck_assert_uint_eq(knobs.native, TAGTSO_NATIVE_SHARE);
@@ -156,7 +159,9 @@ START_TEST(backing_is_memfd_or_an_absolute_path)
 {
 	ck_assert_uint_eq(PARSE("TAGTSO_BACKING=tmpfs:/dev/shm"), 0);
 	ck_assert_str_eq(knobs.backing, "tmpfs:/dev/shm");
-	for (const char *const *bad = (const char *const[]){ "tmpfs", "tmpfs:", "tmpfs:/", "tmpfs:shm", "memfd:/x", "MEMFD", NULL }; *bad; bad++) {
+	for (const char *const *bad =
+	             (const char *const[]){ "tmpfs", "tmpfs:", "tmpfs:/", "tmpfs:shm", "memfd:/x", "MEMFD", NULL };
+	     *bad; bad++) {
 		char pair[64];
 
 		snprintf(pair, sizeof(pair), "TAGTSO_BACKING=%s", *bad);
@@ -192,19 +197,22 @@ END_TEST
 
 START_TEST(a_number_that_overflows_is_out_of_range)
 {
-	expect_complaint("TAGTSO_THRESHOLD=4294967300", "TAGTSO_THRESHOLD: '4294967300' is out of range: give 0 to 1000000 traps");
+	expect_complaint("TAGTSO_THRESHOLD=4294967300",
+	                 "TAGTSO_THRESHOLD: '4294967300' is out of range: give 0 to 1000000 traps");
 	expect_complaint("TAGTSO_THRESHOLD=18446744073709551620",
-			 "TAGTSO_THRESHOLD: '18446744073709551620' is out of range: give 0 to 1000000 traps");
+	                 "TAGTSO_THRESHOLD: '18446744073709551620' is out of range: give 0 to 1000000 traps");
 	expect_complaint("TAGTSO_CONFLICTS=0", "TAGTSO_CONFLICTS: '0' is out of range: give 1 to 256 granules");
 }
 END_TEST
 
 START_TEST(a_bad_choice_is_named_with_the_good_ones)
 {
-	expect_complaint("TAGTSO_MODE=fast", "TAGTSO_MODE: 'fast' is not a choice: give one of auto, enforce, relax, observe, off");
-	expect_complaint("TAGTSO_MODE=", "TAGTSO_MODE: '' is not a choice: give one of auto, enforce, relax, observe, off");
+	expect_complaint("TAGTSO_MODE=fast",
+	                 "TAGTSO_MODE: 'fast' is not a choice: give one of auto, enforce, relax, observe, off");
+	expect_complaint("TAGTSO_MODE=",
+	                 "TAGTSO_MODE: '' is not a choice: give one of auto, enforce, relax, observe, off");
 	expect_complaint("TAGTSO_MODE=auto,relax",
-			 "TAGTSO_MODE: 'auto,relax' is not a choice: give one of auto, enforce, relax, observe, off");
+	                 "TAGTSO_MODE: 'auto,relax' is not a choice: give one of auto, enforce, relax, observe, off");
 	expect_complaint("TAGTSO_STRICT=yes", "TAGTSO_STRICT: 'yes' is not a choice: give one of 0, 1");
 }
 END_TEST
@@ -212,8 +220,9 @@ END_TEST
 START_TEST(an_unknown_name_is_told_the_nearest_one)
 {
 	expect_complaint("TAGTSO_TRESHOLD=1",
-			 "TAGTSO_TRESHOLD: no such knob: did you mean TAGTSO_THRESHOLD? ('tagtso knobs' lists them)");
-	expect_complaint("TAGTSO_STAT=1", "TAGTSO_STAT: no such knob: did you mean TAGTSO_STATS? ('tagtso knobs' lists them)");
+	                 "TAGTSO_TRESHOLD: no such knob: did you mean TAGTSO_THRESHOLD? ('tagtso knobs' lists them)");
+	expect_complaint("TAGTSO_STAT=1",
+	                 "TAGTSO_STAT: no such knob: did you mean TAGTSO_STATS? ('tagtso knobs' lists them)");
 	expect_complaint("TAGTSO_BICYCLE=1", "TAGTSO_BICYCLE: no such knob ('tagtso knobs' lists them)");
 	expect_complaint("TAGTSO_=1", "TAGTSO_: no such knob ('tagtso knobs' lists them)");
 	expect_complaint("TAGTSO_mode=off", "TAGTSO_mode: no such knob ('tagtso knobs' lists them)");
@@ -245,7 +254,8 @@ END_TEST
 
 START_TEST(every_bad_variable_is_complained_about)
 {
-	ck_assert_uint_eq(PARSE("TAGTSO_MODE=x", "TAGTSO_WINDOW=0", "TAGTSO_STATS=%x", "TAGTSO_FOO=1", "TAGTSO_FLIPS=3"), 4);
+	ck_assert_uint_eq(
+		PARSE("TAGTSO_MODE=x", "TAGTSO_WINDOW=0", "TAGTSO_STATS=%x", "TAGTSO_FOO=1", "TAGTSO_FLIPS=3"), 4);
 	ck_assert_str_eq(complaints.line[2], "TAGTSO_STATS: '%x' cannot be used: only %p, %e and %% are known");
 	ck_assert_uint_eq(knobs.flips, 3);
 }
@@ -309,8 +319,9 @@ START_TEST(no_environment_puts_a_field_out_of_its_limits)
 			unsigned n = 0, length = draw(30);
 
 			if (draw(4))
-				n = (unsigned)snprintf(lines[i], sizeof(lines[i]), "TAGTSO_%s",
-						       draw(3) ? tagtso_knob_table[draw((unsigned)tagtso_knob_count)].name : "");
+				n = (unsigned)snprintf(
+					lines[i], sizeof(lines[i]), "TAGTSO_%s",
+					draw(3) ? tagtso_knob_table[draw((unsigned)tagtso_knob_count)].name : "");
 			if (draw(4))
 				lines[i][n++] = '=';
 			while (length--)

@@ -75,7 +75,8 @@ static struct document *parse_file(const char *path)
 	size_t length, where;
 	const char *text = read_file(path, &length);
 
-	ck_assert_msg(tagtso_json_read(text, length, record, document, &where), "%s: byte %zu: %.40s", path, where, text + where);
+	ck_assert_msg(tagtso_json_read(text, length, record, document, &where), "%s: byte %zu: %.40s", path, where,
+	              text + where);
 	return document;
 }
 
@@ -129,9 +130,11 @@ static const struct entry *keyword(const struct document *schema, const char *ba
 
 static void check_value(const struct document *schema, const struct entry *value)
 {
-	static const char *const types[] = { [TAGTSO_JSON_STRING] = "string", [TAGTSO_JSON_NUMBER] = "integer",
-					     [TAGTSO_JSON_OBJECT] = "object", [TAGTSO_JSON_ARRAY] = "array",
-					     [TAGTSO_JSON_WORD] = "boolean" };
+	static const char *const types[] = { [TAGTSO_JSON_STRING] = "string",
+		                             [TAGTSO_JSON_NUMBER] = "integer",
+		                             [TAGTSO_JSON_OBJECT] = "object",
+		                             [TAGTSO_JSON_ARRAY] = "array",
+		                             [TAGTSO_JSON_WORD] = "boolean" };
 	char base[PATH_MAX], word[32];
 	const struct entry *entry;
 
@@ -197,7 +200,9 @@ static void check_schema(const struct document *report)
 
 static struct tagtso_report_extra extra(void)
 {
-	return (struct tagtso_report_extra){ .program = "box64", .mode = "enforce", .emulator = "box64", .state = "active", .why = "" };
+	return (struct tagtso_report_extra){
+		.program = "box64", .mode = "enforce", .emulator = "box64", .state = "active", .why = ""
+	};
 }
 
 static struct document *write_and_read(const struct tagtso_report_extra *what)
@@ -231,9 +236,9 @@ START_TEST(every_counter_is_in_the_report_with_its_value)
 	atomic_store(&tagtso_stats[TAGTSO_STAT_traps], UINT64_MAX);
 	report = write_and_read(&what);
 	check_schema(report);
-#define STAT(name, unit, text)                                                            \
-	snprintf(path, sizeof(path), "counters.%s", #name);                               \
-	snprintf(value, sizeof(value), "%lu", (unsigned long)TAGTSO_STAT(name));          \
+#define STAT(name, unit, text) \
+	snprintf(path, sizeof(path), "counters.%s", #name); \
+	snprintf(value, sizeof(value), "%lu", (unsigned long)TAGTSO_STAT(name)); \
 	ck_assert_str_eq(get(report, path), value);
 #include "shim/stats.def"
 #undef STAT
@@ -243,7 +248,8 @@ END_TEST
 
 START_TEST(knobs_are_shown_as_they_are_in_force)
 {
-	char *environment[] = { (char *)"TAGTSO_THRESHOLD=9", (char *)"TAGTSO_MODE=observe", (char *)"TAGTSO_STATS=a\"b", NULL };
+	char *environment[] = { (char *)"TAGTSO_THRESHOLD=9", (char *)"TAGTSO_MODE=observe",
+		                (char *)"TAGTSO_STATS=a\"b", NULL };
 	struct tagtso_report_extra what = extra();
 	struct document *report;
 
@@ -299,7 +305,8 @@ END_TEST
 
 START_TEST(unknown_instructions_are_listed_with_their_text)
 {
-	const struct tagtso_report_unknown unknown[] = { { 0x4c400000, 17, "ld4 {v0.16b, v1.16b}, [x0]" }, { 1, UINT64_MAX, NULL } };
+	const struct tagtso_report_unknown unknown[] = { { 0x4c400000, 17, "ld4 {v0.16b, v1.16b}, [x0]" },
+		                                         { 1, UINT64_MAX, NULL } };
 	struct tagtso_report_extra what = extra();
 	struct document *report;
 
@@ -343,7 +350,9 @@ START_TEST(reports_longer_than_the_buffer_are_whole)
 	struct document *report;
 
 	for (unsigned i = 0; i < 100; i++)
-		unknown[i] = (struct tagtso_report_unknown){ i, i, "an instruction with a text of some length, so that it fills buffers" };
+		unknown[i] = (struct tagtso_report_unknown){
+			i, i, "an instruction with a text of some length, so that it fills buffers"
+		};
 	what.unknown = unknown;
 	what.unknowns = 100;
 	report = write_and_read(&what);
@@ -360,7 +369,8 @@ START_TEST(another_parser_reads_it_too)
 
 	what.program = "\xff\"\\\x02";
 	ck_assert_int_eq(tagtso_report_write("report.json", &what), 0);
-	status = system("if command -v jq >/dev/null; then jq -e .counters.traps report.json >/dev/null; else python3 -m json.tool report.json >/dev/null; fi");
+	status = system("if command -v jq >/dev/null; then jq -e .counters.traps report.json >/dev/null; else python3 "
+	                "-m json.tool report.json >/dev/null; fi");
 	ck_assert_int_eq(status, 0);
 }
 END_TEST
@@ -448,10 +458,37 @@ static void ignore(const char *path, enum tagtso_json kind, const char *text, vo
 
 START_TEST(the_reader_is_strict)
 {
-	static const char *const good[] = { "0", "-1.5e+3", "\"\\ud83d\\ude00\\n\"", " [ ] ", "{}", "[1,{\"a\":[true,false,null]}]", "\"\xc3\xa9\"" };
-	static const char *const bad[] = { "", "01", "+1", "1.", ".5", "1e", "tru", "[1,]", "{\"a\":1,}", "{a:1}", "[1 2]", "\"", "\"\\x\"",
-					   "\"\\ud83d\"", "\"\\udc00\"", "\"\n\"", "\"\xff\"", "\"\xc0\x80\"", "\"\xed\xa0\x80\"", "1 1", "{", "[",
-					   "{\"a\"}", "[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]", "\"\\u12g4\"", "\"\\u0000\"", "'a'", "NaN" };
+	static const char *const good[] = { "0",           "-1.5e+3", "\"\\ud83d\\ude00\\n\"",
+		                            " [ ] ",       "{}",      "[1,{\"a\":[true,false,null]}]",
+		                            "\"\xc3\xa9\"" };
+	static const char *const bad[] = { "",
+		                           "01",
+		                           "+1",
+		                           "1.",
+		                           ".5",
+		                           "1e",
+		                           "tru",
+		                           "[1,]",
+		                           "{\"a\":1,}",
+		                           "{a:1}",
+		                           "[1 2]",
+		                           "\"",
+		                           "\"\\x\"",
+		                           "\"\\ud83d\"",
+		                           "\"\\udc00\"",
+		                           "\"\n\"",
+		                           "\"\xff\"",
+		                           "\"\xc0\x80\"",
+		                           "\"\xed\xa0\x80\"",
+		                           "1 1",
+		                           "{",
+		                           "[",
+		                           "{\"a\"}",
+		                           "[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]",
+		                           "\"\\u12g4\"",
+		                           "\"\\u0000\"",
+		                           "'a'",
+		                           "NaN" };
 	size_t where;
 
 	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++)
