@@ -297,6 +297,12 @@ static bool uses(const struct tagtso_memop *op, unsigned r)
 	return (op->addressing == TAGTSO_ADDR_REG || op->addressing == TAGTSO_ADDR_POST_REG) && op->rm == r;
 }
 
+/* True if the hardware checks no tag (Arm ARM, D10.4: literals, and SP plus an immediate without write-back): never traps, needs no form. */
+static bool is_unchecked(const struct tagtso_memop *op)
+{
+	return op->addressing == TAGTSO_ADDR_LITERAL || (op->addressing == TAGTSO_ADDR_OFFSET && op->rn == 31);
+}
+
 /* True if the data registers are such that a trap half way would lose the base. With write-back that is not a defined instruction; a pair
  * may have loaded one register when the other half faults, and only an instruction's own base register is restored then. */
 static bool loses_base(const struct tagtso_memop *op)
@@ -331,7 +337,7 @@ unsigned tagtso_form_encode(const struct tagtso_memop *op, enum tagtso_form form
 {
 	struct island is = { .op = op, .out = out, .site = site_pc, .pc = island_pc, .a = scratch.a, .b = scratch.b };
 
-	if (op->cls >= TAGTSO_NCLASSES || !(classes[op->cls] & HAS_FORM) || op->addressing == TAGTSO_ADDR_LITERAL)
+	if (op->cls >= TAGTSO_NCLASSES || !(classes[op->cls] & HAS_FORM) || is_unchecked(op))
 		return 0;
 	if (is.a > 30 || is.b > 30 || is.a == is.b || uses(op, is.a) || uses(op, is.b) || loses_base(op))
 		return 0;

@@ -14,7 +14,7 @@ enum tagtso_refusal {
 	TAGTSO_REFUSED_FORM,     /* no encoding of this form for this instruction */
 	TAGTSO_REFUSED_CAPSTONE, /* the two decoders do not agree */
 	TAGTSO_REFUSED_REACH,    /* no island space within 128 MB */
-	TAGTSO_REFUSED_STALE,    /* the word at the site is not ours any more */
+	TAGTSO_REFUSED_STALE, /* the word at the site is not ours any more; only counted: the site may ask again when it traps again */
 };
 
 /* Generated code of the emulator: [base, base+size), with island space [islands, islands+islands_size) near it, both writable and executable.
@@ -26,7 +26,8 @@ bool tagtso_patch_is_code(uint64_t pc);
 /* The site whose island holds pc, or NULL. Async-signal-safe, lock-free. */
 struct tagtso_site *tagtso_patch_island_site(uint64_t pc);
 
-/* Asks the worker to give `site` the form in site->wanted. Async-signal-safe: a lock-free ring and a futex wake. A full ring drops the request
+/* Asks the worker to give `site` the form in site->wanted; if it has that form (recycled code came back with the same word at the
+ * same place, so the site traps outside its island), to branch to its island again. Async-signal-safe: a lock-free ring and a futex wake. A full ring drops the request
  * (site->wanted is set back to form, so that it is asked for again at a later trap). */
 void tagtso_patch_request(struct tagtso_site *site);
 

@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: MIT */
+/* The emulator's generated code and the island space near it: a table that handlers read without locks.
+ *
+ * Lookups are handler code (I6). A range is published under a sequence number: odd while it is being changed, and then, for readers, not there.
+ * Only hooks change ranges. They wait for the patcher, which holds a range while it writes into it, and never the other way round. */
+#include "code.h"
+
+#include <errno.h>
+#include <stddef.h>
+
+#include "shim/raw.h"
+
+#pragma GCC poison malloc free calloc realloc printf fprintf snprintf memcpy memset strlen pthread_mutex_lock
+
+enum { MAX_RANGES = 1024 }; /* box64 makes one of 2 MiB at a time */
+
+struct tagtso_code {
+	_Atomic uint32_t sequence; /* even: what follows is as it was; odd: being changed by one hook */
+	_Atomic uint32_t holders;  /* 1 while the patcher works here */
+	_Atomic uint64_t base;     /* of the code; base == end: not in use */
+	_Atomic uint64_t end;
+	_Atomic uint64_t islands; /* first slot, aligned */
+	_Atomic uint64_t islands_end;
+	_Atomic uint64_t next; /* first slot never used; patcher only, read by handlers */
+};
+
+static struct tagtso_code ranges[MAX_RANGES];
+static _Atomic uint32_t in_use; /* ranges[in_use..] were never used; hooks, only grows */
+static _Atomic uint32_t recent; /* where the last lookup succeeded; any thread, advice */
+
+/* A range as it was at one moment. */
+struct view {
+	uint64_t base, end, islands, islands_end, next;
+};
+
+static bool look(struct tagtso_code *range, struct view *v)
+{
+	for (;;) {
+		/* Sequentially consistent: against tagtso_patch_remove_code(), which changes it and then looks at holders. */
+		uint32_t sequence = atomic_load(&range->sequence);
+
+		if (sequence & 1)
+			return false;
+		v->base = atomic_load_explicit(&range->base, memory_order_relaxed);
+		v->end = atomic_load_explicit(&range->end, memory_order_relaxed);
+		v->islands = atomic_load_explicit(&range->islands, memory_order_relaxed);
+		v->islands_end = atomic_load_explicit(&range->islands_end, memory_order_relaxed);
+		v->next = atomic_load_explicit(&range->next, memory_order_relaxed);
+		/* Orders the loads above before the second look: a range that changed meanwhile is looked at again. */
+		atomic_thread_fence(memory_order_acquire);
+		if (atomic_load_explicit(&range->sequence, memory_order_relaxed) == sequence)
+			return v->base != v->end;
+	}
+}
+
+static bool has_code(const struct view *v, uint64_t pc)
+{
+	return pc >= v->base && pc < v->end;
+}
+
+static bool has_island(const struct view *v, uint64_t pc)
+{
+	return pc >= v->islands && pc < v->next;
+}
+
+static struct tagtso_code *find(uint64_t pc, bool (*holds)(const struct view *v, uint64_t pc))
+{
+	uint32_t n = atomic_load_explicit(&in_use, memory_order_acquire);
+	uint32_t first = atomic_load_explicit(&recent, memory_order_relaxed);
+	struct view v;
+
+	for (uint32_t i = 0; i < n; i++) {
+		uint32_t at = first + i < n ? first + i : first + i - n;
+
+		if (look(&ranges[at], &v) && holds(&v, pc)) {
+			if (i)
+				atomic_store_explicit(&recent, at, memory_order_relaxed);
+			return &ranges[at];
+		}
+	}
+	return NULL;
+}
+
+bool tagtso_patch_is_code(uint64_t pc)
+{
+	return find(pc, has_code) != NULL;
+}
+
+struct tagtso_site *tagtso_patch_island_site(uint64_t pc)
+{
+	const struct tagtso_island *island = (const void *)(uintptr_t)(pc & ~(uint64_t)(sizeof(*island) - 1));
+
+	if (pc % 4 || pc % sizeof(*island) < offsetof(struct tagtso_island, code) || !find(pc, has_island))
+		return NULL;
+	/* The slot is one that the patcher has written, unless the range is being unmapped under a thread that runs in it. */
+	if (island->magic != TAGTSO_ISLAND_MAGIC || !tagtso_site_valid(island->site))
+		return NULL;
+	return island->site;
+}
+
+/* Makes a range ours to change, if it is not being changed. */
+static bool own(struct tagtso_code *range)
+{
+	uint32_t sequence = atomic_load(&range->sequence);
+
+	return !(sequence & 1) && atomic_compare_exchange_strong(&range->sequence, &sequence, sequence + 1);
+}
+
+static void publish(struct tagtso_code *range)
+{
+	atomic_fetch_add_explicit(&range->sequence, 1, memory_order_release);
+}
+
+static void set(struct tagtso_code *range, const struct view *v)
+{
+	atomic_store_explicit(&range->base, v->base, memory_order_relaxed);
+	atomic_store_explicit(&range->end, v->end, memory_order_relaxed);
+	atomic_store_explicit(&range->islands, v->islands, memory_order_relaxed);
+	atomic_store_explicit(&range->islands_end, v->islands_end, memory_order_relaxed);
+	atomic_store_explicit(&range->next, v->next, memory_order_relaxed);
+}
+
+static bool is_free(struct tagtso_code *range)
+{
+	return atomic_load_explicit(&range->base, memory_order_relaxed) ==
+	       atomic_load_explicit(&range->end, memory_order_relaxed);
+}
+
+static void grow(uint32_t n)
+{
+	uint32_t old = atomic_load(&in_use);
+
+	while (old < n && !atomic_compare_exchange_weak(&in_use, &old, n))
+		;
+}
+
+int tagtso_patch_add_code(uint64_t base, uint64_t size, uint64_t islands, uint64_t islands_size)
+{
+	const uint64_t slot = sizeof(struct tagtso_island);
+	struct view v = { .base = base, .end = base + size };
+
+	if (!size || v.end < base || islands + islands_size < islands)
+		return -EINVAL;
+	v.islands = (islands + slot - 1) & ~(slot - 1);
+	v.islands_end = (islands + islands_size) & ~(slot - 1);
+	v.next = v.islands;
+	for (uint32_t i = 0; i < MAX_RANGES; i++) {
+		if (!is_free(&ranges[i]) || !own(&ranges[i]))
+			continue;
+		if (!is_free(&ranges[i])) {
+			publish(&ranges[i]);
+			continue;
+		}
+		set(&ranges[i], &v);
+		publish(&ranges[i]);
+		grow(i + 1);
+		return 0;
+	}
+	return -ENOSPC;
+}
+
+static void yield(void)
+{
+	tagtso_raw(__NR_sched_yield, 0, 0, 0, 0, 0, 0);
+}
+
+static void remove_range(struct tagtso_code *range)
+{
+	static const struct view none;
+
+	while (!own(range))
+		yield();
+	/* Sequentially consistent, like own() and tagtso_code_hold(): either the patcher sees the change or we see the patcher. */
+	while (atomic_load(&range->holders))
+		yield();
+	set(range, &none);
+	publish(range);
+}
+
+void tagtso_patch_remove_code(uint64_t base, uint64_t size)
+{
+	uint32_t n = atomic_load(&in_use);
+	struct view v;
+
+	for (uint32_t i = 0; i < n; i++)
+		if (look(&ranges[i], &v) &&
+		    ((v.base < base + size && base < v.end) || (v.islands < base + size && base < v.islands_end)))
+			remove_range(&ranges[i]);
+}
+
+struct tagtso_code *tagtso_code_hold(uint64_t pc)
+{
+	struct tagtso_code *range = find(pc, has_code);
+	struct view v;
+
+	if (!range)
+		return NULL;
+	atomic_fetch_add(&range->holders, 1);
+	if (look(range, &v) && has_code(&v, pc))
+		return range;
+	tagtso_code_release(range);
+	return NULL;
+}
+
+void tagtso_code_release(struct tagtso_code *code)
+{
+	atomic_fetch_sub_explicit(&code->holders, 1, memory_order_release);
+}
+
+struct tagtso_island *tagtso_code_slot(struct tagtso_code *code)
+{
+	uint64_t next = atomic_load_explicit(&code->next, memory_order_relaxed);
+
+	if (next >= atomic_load_explicit(&code->islands_end, memory_order_relaxed))
+		return NULL;
+	return (struct tagtso_island *)(uintptr_t)next;
+}
+
+void tagtso_code_take(struct tagtso_code *code)
+{
+	atomic_fetch_add_explicit(&code->next, sizeof(struct tagtso_island), memory_order_relaxed);
+}
+
+void tagtso_code_after_fork(void)
+{
+	static const struct view none;
+
+	for (uint32_t i = 0; i < MAX_RANGES; i++) {
+		if (atomic_load(&ranges[i].holders))
+			atomic_store(&ranges[i].holders, 0);
+		if (atomic_load(&ranges[i].sequence) & 1) {
+			set(&ranges[i], &none);
+			publish(&ranges[i]);
+		}
+	}
+}
