@@ -1,14 +1,14 @@
-// SPDX-License-Identifier: MIT
-// QEMU TCG plugin: counts the user-mode instructions of an arm64 machine by class and by whose code they are.
-//
-// qemu-system-aarch64 -plugin count.so,out=FILE[,region=NAME:ELF]...
-//
-// Every user-mode instruction adds one to one cell [region][class] of its processor's table, inline. Tables are never
-// reset: the guest's mark program (mark.c) says where a labelled run starts and ends, and the run is the difference.
-// FILE is written anew, as JSON, at each end of a run.
-//
-// A region is the executable pages of an ELF file, told by their contents, so that it does not matter where a library
-// is mapped; several files may share a name. What no file holds is "other": generated code, and files not named.
+/* SPDX-License-Identifier: MIT */
+/* QEMU TCG plugin: counts the user-mode instructions of an arm64 machine by class and by whose code they are.
+ *
+ * qemu-system-aarch64 -plugin count.so,out=FILE[,region=NAME:ELF]...
+ *
+ * Every user-mode instruction adds one to one cell [region][class] of its processor's table, inline. Tables are never
+ * reset: the guest's mark program (mark.c) says where a labelled run starts and ends, and the run is the difference.
+ * FILE is written anew, as JSON, at each end of a run.
+ *
+ * A region is the executable pages of an ELF file, told by their contents, so that it does not matter where a library
+ * is mapped; several files may share a name. What no file holds is "other": generated code, and files not named. */
 #include <elf.h>
 #include <fcntl.h>
 #include <glib.h>
@@ -21,24 +21,24 @@
 
 QEMU_PLUGIN_EXPORT int qemu_plugin_version = QEMU_PLUGIN_VERSION;
 
-// ---- classes --------------------------------------------------------------------------------------------------------
+/* ---- classes -------------------------------------------------------------------------------------------------------- */
 
-#define CLASSES(X)                                                                                                     \
-	X(OTHER, "other")         /* no access to memory that is counted below */                                      \
-	X(LOAD, "load")           /* plain: any size, pairs, SIMD, SVE, exclusive without acquire */                   \
-	X(STORE, "store")         /* plain */                                                                          \
-	X(ACQUIRE, "acquire")     /* LDAR LDAPR LDAPUR LDLAR LDIAPP LDAXR LDAXP */                                     \
-	X(RELEASE, "release")     /* STLR STLUR STLLR STILP STLXR STLXP */                                             \
-	X(ATOMIC, "atomic")       /* LSE: CAS CASP SWP LDADD and the like, whatever their order */                     \
-	X(DMB_ISHLD, "dmb_ishld") /**/                                                                                 \
-	X(DMB_ISHST, "dmb_ishst") /**/                                                                                 \
-	X(DMB_ISH, "dmb_ish")     /**/                                                                                 \
-	X(DMB_OTHER, "dmb_other") /* another domain: LD, ST, SY, ... */                                                \
-	X(DSB, "dsb")             /**/                                                                                 \
-	X(IRG, "irg")             /**/                                                                                 \
-	X(LDG, "ldg")             /**/                                                                                 \
-	X(STG, "stg")             /* every instruction that writes tags */                                             \
-	X(SVC, "svc")             /**/
+#define CLASSES(X) \
+	X(OTHER, "other")     /* no access to memory that is counted below */ \
+	X(LOAD, "load")       /* plain: any size, pairs, SIMD, SVE, exclusive without acquire */ \
+	X(STORE, "store")     /* plain */ \
+	X(ACQUIRE, "acquire") /* LDAR LDAPR LDAPUR LDLAR LDIAPP LDAXR LDAXP */ \
+	X(RELEASE, "release") /* STLR STLUR STLLR STILP STLXR STLXP */ \
+	X(ATOMIC, "atomic")   /* LSE: CAS CASP SWP LDADD and the like, whatever their order */ \
+	X(DMB_ISHLD, "dmb_ishld") \
+	X(DMB_ISHST, "dmb_ishst") \
+	X(DMB_ISH, "dmb_ish") \
+	X(DMB_OTHER, "dmb_other") /* another domain: LD, ST, SY, ... */ \
+	X(DSB, "dsb") \
+	X(IRG, "irg") \
+	X(LDG, "ldg") \
+	X(STG, "stg") /* every instruction that writes tags */ \
+	X(SVC, "svc")
 
 enum {
 #define X(id, name) CLASS_##id,
@@ -53,58 +53,58 @@ static const char *const class_names[] = {
 #undef X
 };
 
-// First match wins. The order matters only where a comment says so.
+/* First match wins. The order matters only where a comment says so. */
 static const struct {
 	uint32_t mask, value;
 	int class;
 } encodings[] = {
-	{0xfffff0ff, 0xd50330bf, CLASS_DMB_OTHER}, // refined by CRm in classify()
-	{0xfffff0ff, 0xd503309f, CLASS_DSB},
-	{0xffe0001f, 0xd4000001, CLASS_SVC},
-	{0xffe0fc00, 0x9ac01000, CLASS_IRG},
-	{0xffe00c00, 0xd9600000, CLASS_LDG},
-	{0xff200000, 0xd9200000, CLASS_STG}, // after LDG, which is one of them
-	{0xffc00000, 0x69000000, CLASS_STG}, // STGP: offset, pre-index, post-index
-	{0xffc00000, 0x69800000, CLASS_STG},
-	{0xffc00000, 0x68800000, CLASS_STG},
+	{ 0xfffff0ff, 0xd50330bf, CLASS_DMB_OTHER }, /* refined by CRm in classify() */
+	{ 0xfffff0ff, 0xd503309f, CLASS_DSB },
+	{ 0xffe0001f, 0xd4000001, CLASS_SVC },
+	{ 0xffe0fc00, 0x9ac01000, CLASS_IRG },
+	{ 0xffe00c00, 0xd9600000, CLASS_LDG },
+	{ 0xff200000, 0xd9200000, CLASS_STG }, /* after LDG, which is one of them */
+	{ 0xffc00000, 0x69000000, CLASS_STG }, /* STGP: offset, pre-index, post-index */
+	{ 0xffc00000, 0x69800000, CLASS_STG },
+	{ 0xffc00000, 0x68800000, CLASS_STG },
 
-	{0xffc00000, 0xf9800000, CLASS_OTHER}, // PRFM, four forms
-	{0xffe00c00, 0xf8800000, CLASS_OTHER},
-	{0xffe00c00, 0xf8a00800, CLASS_OTHER},
-	{0xff000000, 0xd8000000, CLASS_OTHER},
+	{ 0xffc00000, 0xf9800000, CLASS_OTHER }, /* PRFM, four forms */
+	{ 0xffe00c00, 0xf8800000, CLASS_OTHER },
+	{ 0xffe00c00, 0xf8a00800, CLASS_OTHER },
+	{ 0xff000000, 0xd8000000, CLASS_OTHER },
 
-	// size 001000 o2 L o1 Rs o0 Rt2 Rn Rt: exclusive, ordered, compare and swap
-	{0x3fa07c00, 0x08a07c00, CLASS_ATOMIC}, // CAS
-	{0xbfa07c00, 0x08207c00, CLASS_ATOMIC}, // CASP
-	{0x3fc00000, 0x08c00000, CLASS_ACQUIRE}, // LDAR, LDLAR
-	{0x3fc00000, 0x08800000, CLASS_RELEASE}, // STLR, STLLR
-	{0x3fc08000, 0x08408000, CLASS_ACQUIRE}, // LDAXR, LDAXP
-	{0x3fc08000, 0x08008000, CLASS_RELEASE}, // STLXR, STLXP
-	{0x3fc08000, 0x08400000, CLASS_LOAD},    // LDXR, LDXP
-	{0x3fc08000, 0x08000000, CLASS_STORE},   // STXR, STXP
+	/* size 001000 o2 L o1 Rs o0 Rt2 Rn Rt: exclusive, ordered, compare and swap */
+	{ 0x3fa07c00, 0x08a07c00, CLASS_ATOMIC },  /* CAS */
+	{ 0xbfa07c00, 0x08207c00, CLASS_ATOMIC },  /* CASP */
+	{ 0x3fc00000, 0x08c00000, CLASS_ACQUIRE }, /* LDAR, LDLAR */
+	{ 0x3fc00000, 0x08800000, CLASS_RELEASE }, /* STLR, STLLR */
+	{ 0x3fc08000, 0x08408000, CLASS_ACQUIRE }, /* LDAXR, LDAXP */
+	{ 0x3fc08000, 0x08008000, CLASS_RELEASE }, /* STLXR, STLXP */
+	{ 0x3fc08000, 0x08400000, CLASS_LOAD },    /* LDXR, LDXP */
+	{ 0x3fc08000, 0x08000000, CLASS_STORE },   /* STXR, STXP */
 
-	{0x3ffffc00, 0x38bfc000, CLASS_ACQUIRE}, // LDAPR, which sits among the atomics
-	{0x3f200c00, 0x38200000, CLASS_ATOMIC},
-	{0x3be00c00, 0x19000000, CLASS_RELEASE}, // STLUR, integer and SIMD
-	{0x3b200c00, 0x19000000, CLASS_ACQUIRE}, // LDAPUR, after STLUR
-	{0x3fe00c00, 0x19000800, CLASS_RELEASE}, // STILP
-	{0x3fe00c00, 0x19400800, CLASS_ACQUIRE}, // LDIAPP
-	{0x3fe00c00, 0x19800800, CLASS_RELEASE}, // STLR, pre-index
-	{0x3fe00c00, 0x19c00800, CLASS_ACQUIRE}, // LDAPR, post-index
-	{0x3b200c00, 0x19000400, CLASS_STORE},   // CPY*, SET*: they load as well, and are counted once
+	{ 0x3ffffc00, 0x38bfc000, CLASS_ACQUIRE }, /* LDAPR, which sits among the atomics */
+	{ 0x3f200c00, 0x38200000, CLASS_ATOMIC },
+	{ 0x3be00c00, 0x19000000, CLASS_RELEASE }, /* STLUR, integer and SIMD */
+	{ 0x3b200c00, 0x19000000, CLASS_ACQUIRE }, /* LDAPUR, after STLUR */
+	{ 0x3fe00c00, 0x19000800, CLASS_RELEASE }, /* STILP */
+	{ 0x3fe00c00, 0x19400800, CLASS_ACQUIRE }, /* LDIAPP */
+	{ 0x3fe00c00, 0x19800800, CLASS_RELEASE }, /* STLR, pre-index */
+	{ 0x3fe00c00, 0x19c00800, CLASS_ACQUIRE }, /* LDAPR, post-index */
+	{ 0x3b200c00, 0x19000400, CLASS_STORE },   /* CPY*, SET*: they load as well, and are counted once */
 
-	{0x3b000000, 0x18000000, CLASS_LOAD},  // literal
-	{0x3a400000, 0x28400000, CLASS_LOAD},  // pairs
-	{0x3a400000, 0x28000000, CLASS_STORE}, //
-	{0xff200400, 0xf8200400, CLASS_LOAD},  // LDRAA, LDRAB
-	{0x3ec00000, 0x38000000, CLASS_STORE}, // one integer register: only opc 00 stores
-	{0x3e000000, 0x38000000, CLASS_LOAD},  //
-	{0x3e400000, 0x3c400000, CLASS_LOAD},  // one SIMD register
-	{0x3e400000, 0x3c000000, CLASS_STORE}, //
-	{0xbe400000, 0x0c400000, CLASS_LOAD},  // SIMD structures
-	{0xbe400000, 0x0c000000, CLASS_STORE}, //
-	{0xfe000000, 0xe4000000, CLASS_STORE}, // SVE: 111 stores, the other three with bit 31 load
-	{0x9e000000, 0x84000000, CLASS_LOAD},  //
+	{ 0x3b000000, 0x18000000, CLASS_LOAD }, /* literal */
+	{ 0x3a400000, 0x28400000, CLASS_LOAD }, /* pairs */
+	{ 0x3a400000, 0x28000000, CLASS_STORE },
+	{ 0xff200400, 0xf8200400, CLASS_LOAD },  /* LDRAA, LDRAB */
+	{ 0x3ec00000, 0x38000000, CLASS_STORE }, /* one integer register: only opc 00 stores */
+	{ 0x3e000000, 0x38000000, CLASS_LOAD },
+	{ 0x3e400000, 0x3c400000, CLASS_LOAD }, /* one SIMD register */
+	{ 0x3e400000, 0x3c000000, CLASS_STORE },
+	{ 0xbe400000, 0x0c400000, CLASS_LOAD }, /* SIMD structures */
+	{ 0xbe400000, 0x0c000000, CLASS_STORE },
+	{ 0xfe000000, 0xe4000000, CLASS_STORE }, /* SVE: 111 stores, the other three with bit 31 load */
+	{ 0x9e000000, 0x84000000, CLASS_LOAD },
 };
 
 static int classify(uint32_t word)
@@ -128,13 +128,13 @@ static int classify(uint32_t word)
 	return CLASS_OTHER;
 }
 
-// ---- regions --------------------------------------------------------------------------------------------------------
+/* ---- regions -------------------------------------------------------------------------------------------------------- */
 
 enum { PAGE = 4096, MAX_REGIONS = 16 };
 
-static const char *region_names[MAX_REGIONS] = {"other"};
+static const char *region_names[MAX_REGIONS] = { "other" };
 static size_t region_count = 1;
-static GHashTable *pages; // hash of a page's contents -> region; written before the machine starts
+static GHashTable *pages; /* hash of a page's contents -> region; written before the machine starts */
 
 static uint64_t page_hash(const void *page)
 {
@@ -171,7 +171,7 @@ static size_t region_named(const char *name)
 static void add_pages(size_t region, const char *file, size_t size, size_t from, size_t to)
 {
 	for (size_t at = from & ~(size_t)(PAGE - 1); at < to && at < size; at += PAGE) {
-		char page[PAGE] = {0};
+		char page[PAGE] = { 0 };
 		uint64_t hash;
 
 		memcpy(page, file + at, MIN((size_t)PAGE, size - at));
@@ -180,7 +180,7 @@ static void add_pages(size_t region, const char *file, size_t size, size_t from,
 	}
 }
 
-// NAME:ELF
+/* NAME:ELF */
 static bool add_region(const char *spec)
 {
 	const char *path = strchr(spec, ':');
@@ -192,7 +192,8 @@ static bool add_region(const char *spec)
 	if (!path || path == spec)
 		return false;
 	name = g_strndup(spec, path - spec);
-	if (!g_file_get_contents(path + 1, &file, &size, NULL) || size < sizeof *elf || memcmp(file, ELFMAG, SELFMAG) != 0)
+	if (!g_file_get_contents(path + 1, &file, &size, NULL) || size < sizeof *elf ||
+	    memcmp(file, ELFMAG, SELFMAG) != 0)
 		return false;
 	elf = (const Elf64_Ehdr *)file;
 	if (elf->e_phoff + elf->e_phnum * sizeof *segment > size)
@@ -205,17 +206,18 @@ static bool add_region(const char *spec)
 	return true;
 }
 
-// ---- counting -------------------------------------------------------------------------------------------------------
+/* ---- counting ------------------------------------------------------------------------------------------------------- */
 
 struct counts {
 	uint64_t n[MAX_REGIONS][CLASS_COUNT];
 };
 
-static struct qemu_plugin_scoreboard *score; // one struct counts for each processor
+static struct qemu_plugin_scoreboard *score; /* one struct counts for each processor */
 
 static qemu_plugin_u64 cell(size_t region, int class)
 {
-	return (qemu_plugin_u64){score, offsetof(struct counts, n) + (region * CLASS_COUNT + class) * sizeof(uint64_t)};
+	return (qemu_plugin_u64){ score,
+		                  offsetof(struct counts, n) + (region * CLASS_COUNT + class) * sizeof(uint64_t) };
 }
 
 static void snapshot(struct counts *now)
@@ -225,14 +227,14 @@ static void snapshot(struct counts *now)
 			now->n[r][c] = qemu_plugin_u64_sum(cell(r, c));
 }
 
-// ---- runs: what happens between a start and a stop ------------------------------------------------------------------
+/* ---- runs: what happens between a start and a stop ------------------------------------------------------------------ */
 
 struct run {
 	char *label;
-	struct counts counts; // at the start; after the end, the difference
+	struct counts counts; /* at the start; after the end, the difference */
 };
 
-static GMutex lock; // protects all below; taken by the few marked instructions only
+static GMutex lock; /* protects all below; taken by the few marked instructions only */
 static GString *label;
 static struct run *current;
 static GPtrArray *runs;
@@ -252,7 +254,7 @@ static void print_counts(FILE *f, const uint64_t *n)
 
 static void print_run(FILE *f, const struct run *run)
 {
-	uint64_t all[CLASS_COUNT] = {0};
+	uint64_t all[CLASS_COUNT] = { 0 };
 
 	fprintf(f, "{\"label\": \"%s\",\n  \"all\": ", run->label);
 	for (size_t r = 0; r < region_count; r++)
@@ -309,7 +311,7 @@ static void start(void)
 	snapshot(&current->counts);
 }
 
-// Labels stand in JSON as they are, so what JSON would want escaped is left out.
+/* Labels stand in JSON as they are, so what JSON would want escaped is left out. */
 static void add_to_label(int c)
 {
 	if (c >= ' ' && c < 127 && c != '"' && c != '\\')
@@ -331,7 +333,7 @@ static void marked(unsigned int cpu, void *data)
 	g_mutex_unlock(&lock);
 }
 
-// ---- translation ----------------------------------------------------------------------------------------------------
+/* ---- translation ---------------------------------------------------------------------------------------------------- */
 
 static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
 {
@@ -339,7 +341,7 @@ static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
 	size_t region = 0;
 
 	(void)id;
-	if (qemu_plugin_tb_vaddr(tb) >> 48) // the kernel's half of the address space
+	if (qemu_plugin_tb_vaddr(tb) >> 48) /* the kernel's half of the address space */
 		return;
 	for (size_t i = 0; i < qemu_plugin_tb_n_insns(tb); i++) {
 		struct qemu_plugin_insn *insn = qemu_plugin_tb_get_insn(tb, i);
@@ -353,10 +355,10 @@ static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
 			region = region_of(qemu_plugin_insn_haddr(insn));
 		}
 		qemu_plugin_register_vcpu_insn_exec_inline_per_vcpu(insn, QEMU_PLUGIN_INLINE_ADD_U64,
-								    cell(region, classify(word)), 1);
+		                                                    cell(region, classify(word)), 1);
 		if (IS_MARK(word))
 			qemu_plugin_register_vcpu_insn_exec_cb(insn, marked, QEMU_PLUGIN_CB_NO_REGS,
-							       GUINT_TO_POINTER(MARK_OF(word)));
+			                                       GUINT_TO_POINTER(MARK_OF(word)));
 	}
 }
 
@@ -379,7 +381,8 @@ QEMU_PLUGIN_EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_
 		if (g_str_has_prefix(argv[i], "out=")) {
 			out_path = g_strdup(argv[i] + strlen("out="));
 		} else if (!g_str_has_prefix(argv[i], "region=") || !add_region(argv[i] + strlen("region="))) {
-			fprintf(stderr, "tagtso: count plugin: %s: not understood: give out=FILE and region=NAME:ELF\n", argv[i]);
+			fprintf(stderr, "tagtso: count plugin: %s: not understood: give out=FILE and region=NAME:ELF\n",
+			        argv[i]);
 			return -1;
 		}
 	}

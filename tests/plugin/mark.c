@@ -1,9 +1,9 @@
-// SPDX-License-Identifier: MIT
-// Runs a command as one labelled run of the count plugin (count.c). On a machine without the plugin it only runs it.
-//
-// mark LABEL COMMAND...     the run is the command's life
-// mark start LABEL          the run goes on until the next stop or start
-// mark stop
+/* SPDX-License-Identifier: MIT */
+/* Runs a command as one labelled run of the count plugin (count.c). On a machine without the plugin it only runs it.
+ *
+ * mark LABEL COMMAND...     the run is the command's life
+ * mark start LABEL          the run goes on until the next stop or start
+ * mark stop */
 #include <errno.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -13,15 +13,15 @@
 
 #include "mark.h"
 
-// One MOVZ and one RET for each letter.
+/* One MOVZ and one RET for each letter. */
 __asm__(".text\n"
-	"letters:\n"
-	"	.set letter, 0\n"
-	"	.rept 256\n"
-	"	movz xzr, #0x7b00 + letter\n"
-	"	ret\n"
-	"	.set letter, letter + 1\n"
-	"	.endr\n");
+        "letters:\n"
+        "	.set letter, 0\n"
+        "	.rept 256\n"
+        "	movz xzr, #0x7b00 + letter\n"
+        "	ret\n"
+        "	.set letter, letter + 1\n"
+        "	.endr\n");
 
 extern const uint32_t letters[256][2] __attribute__((visibility("hidden")));
 
