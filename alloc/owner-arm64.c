@@ -1,0 +1,354 @@
+/* SPDX-License-Identifier: MIT */
+/* Leases of owner ids, and the transitions of granules: claim, hand over, revoke. Handler code: raw system calls and page locks only (I6).
+ *
+ * Every change of who may access a granule plainly is made with its page's lock held, by protocol P2 (facts of the memory model):
+ *   tag := busy;  membarrier;  tag := the new owner, or shared;  then the access that caused it.
+ * The busy tag keeps a third thread from using the new tag before the membarrier has ended; the membarrier orders the old owner's plain
+ * accesses before everything that follows. Ordered accesses are LDR; DMB ISHLD and DMB ISHST; STR, for which one membarrier is enough. */
+#include "owner.h"
+
+#include <errno.h>
+#include <linux/prctl.h>
+#include <signal.h>
+#include <stdatomic.h>
+
+#include "../shim/say.h"
+#include "../shim/stats.h"
+#include "sys.h"
+#include "tags.h"
+#include "window.h"
+
+struct tagtso_owner_limits tagtso_owner_limits = {.handovers = 2, .conflicts = 4, .batch = 64};
+
+/* --- leases ------------------------------------------------------------------------------------------------------ */
+
+/* Kernel thread id of the holder of each owner id, 0 = free. Taken by compare-and-swap. A lease ends when its thread is gone from the
+ * kernel, which is noticed when an id is wanted: that works however the thread ended, and its end ordered all its accesses. */
+static _Atomic int32_t holder[TAGTSO_TAG_LAST + 1];
+
+static void set_checking(unsigned long tcf, unsigned long include)
+{
+	long r = tagtso_sys(__NR_prctl, PR_SET_TAGGED_ADDR_CTRL,
+	                    PR_TAGGED_ADDR_ENABLE | tcf | include << PR_MTE_TAG_SHIFT, 0, 0, 0);
+
+	if (r != 0)
+		tagtso_die("prctl(PR_SET_TAGGED_ADDR_CTRL): error %d after it worked at start-up: run this program with "
+		           "TAGTSO_MODE=off", (int)-r);
+}
+
+static bool gone(int32_t tid)
+{
+	return tagtso_sys(__NR_tgkill, tagtso_sys(__NR_getpid), tid, 0) == -ESRCH;
+}
+
+static unsigned take_id(int32_t self)
+{
+	for (unsigned id = TAGTSO_TAG_FIRST; id <= TAGTSO_TAG_LAST; id++) {
+		/* a thread id that came back: its last bearer is gone, and what it owned may be ours */
+		if (atomic_load_explicit(&holder[id], memory_order_relaxed) == self)
+			return id;
+	}
+	for (unsigned id = TAGTSO_TAG_FIRST; id <= TAGTSO_TAG_LAST; id++) {
+		int32_t old = atomic_load_explicit(&holder[id], memory_order_relaxed);
+
+		if ((!old || gone(old)) &&
+		    atomic_compare_exchange_strong_explicit(&holder[id], &old, self, memory_order_acq_rel,
+		                                            memory_order_relaxed))
+			return id;
+	}
+	return 0;
+}
+
+unsigned tagtso_owner_lease(void)
+{
+	unsigned id = take_id((int32_t)tagtso_sys(__NR_gettid));
+
+	if (!id) {
+		tagtso_owner_none();
+		TAGTSO_COUNT(leases_refused);
+		return 0;
+	}
+	set_checking(PR_MTE_TCF_SYNC, 1ul << id);
+	/* The last holder's accesses are over (its exit passed full barriers in the kernel); ours begin after this. */
+	__asm__ volatile("dmb ish" ::: "memory");
+	TAGTSO_COUNT(leases);
+	return id;
+}
+
+void tagtso_owner_none(void)
+{
+	set_checking(PR_MTE_TCF_SYNC, 0); /* an empty include mask makes IRG insert 0, which no granule carries */
+}
+
+void tagtso_owner_dormant(void)
+{
+	for (unsigned id = 0; id <= TAGTSO_TAG_LAST; id++)
+		atomic_store_explicit(&holder[id], 0, memory_order_relaxed);
+	set_checking(PR_MTE_TCF_NONE, 0);
+}
+
+/* --- tags of a page ---------------------------------------------------------------------------------------------- */
+
+static uint64_t tag_view(uint32_t index)
+{
+	return tagtso_window.tags + ((uint64_t)index << TAGTSO_PAGE_SHIFT);
+}
+
+/* Calls for the granules of one page whose tag is in the set `from` (bit per tag): new tag. Returns how many. Page lock held. */
+static unsigned retag(uint32_t index, unsigned from, unsigned to)
+{
+	uint64_t p = tag_view(index), end = p + TAGTSO_PAGE_SIZE;
+	unsigned n = 0;
+
+	for (; p != end; p += TAGTSO_GRANULE) {
+		if (from >> tagtso_tag_get(p) & 1) {
+			tagtso_tag_set(p, to);
+			n++;
+		}
+	}
+	return n;
+}
+
+#define TAGS(tag) (1u << (tag))
+#define TAGS_UNDECIDED (TAGS(TAGTSO_TAG_BUSY) | TAGS(TAGTSO_TAG_NONE))
+
+/* --- batches: neighbouring pages that follow in one transition ------------------------------------------------------ */
+
+/* The pages first .. first+n-1, from address va, all locked. */
+struct batch {
+	uint64_t va;
+	uint32_t first, n;
+};
+
+/* Where each owner's last batch ended and how long it was: the next adjacent one is twice as long. Advice only; races cost a shorter batch. */
+static _Atomic uint64_t last_end[TAGTSO_TAG_LAST + 1];
+static _Atomic uint32_t last_len[TAGTSO_TAG_LAST + 1];
+
+static uint32_t batch_want(uint64_t page_va, unsigned me)
+{
+	uint32_t len = 1;
+
+	if (atomic_load_explicit(&last_end[me], memory_order_relaxed) == page_va)
+		len = 2 * atomic_load_explicit(&last_len[me], memory_order_relaxed);
+	return len > tagtso_owner_limits.batch ? tagtso_owner_limits.batch : len;
+}
+
+static void batch_note(const struct batch *b, unsigned me)
+{
+	atomic_store_explicit(&last_end[me], b->va + ((uint64_t)b->n << TAGTSO_PAGE_SHIFT), memory_order_relaxed);
+	atomic_store_explicit(&last_len[me], b->n, memory_order_relaxed);
+}
+
+/* A page that follows is like the first: its first granule has one of the tags `from`, and it may still be handed over. */
+static void batch_grow(struct batch *b, uint32_t want, unsigned from, unsigned handovers)
+{
+	while (b->n < want) {
+		uint32_t index = b->first + b->n;
+		uint64_t va = b->va + ((uint64_t)b->n << TAGTSO_PAGE_SHIFT);
+
+		if (tagtso_window_index(va) != index)
+			return;
+		struct tagtso_page *p = &tagtso_window.page[index];
+
+		if (!tagtso_page_trylock(p))
+			return;
+		if (tagtso_window_index(va) != index || !(p->flags & TAGTSO_PAGE_REACHED) || p->handovers >= handovers ||
+		    !(from >> tagtso_tag_get(tag_view(index)) & 1)) {
+			tagtso_page_unlock(p);
+			return;
+		}
+		b->n++;
+	}
+}
+
+static void batch_unlock(const struct batch *b)
+{
+	for (uint32_t k = 0; k < b->n; k++)
+		tagtso_page_unlock(&tagtso_window.page[b->first + k]);
+}
+
+static unsigned batch_retag(const struct batch *b, unsigned from, unsigned to)
+{
+	unsigned n = 0;
+
+	for (uint32_t k = 0; k < b->n; k++)
+		n += retag(b->first + k, from, to);
+	return n;
+}
+
+/* --- transitions; the lock of the page is held, and released -------------------------------------------------------- */
+
+/* Undecided to mine. One membarrier after the tag: shown sound for memory that others reached by ordered accesses only. */
+static void claim(struct batch *b, unsigned me)
+{
+	batch_grow(b, batch_want(b->va, me), TAGS_UNDECIDED, 256);
+	batch_retag(b, TAGS_UNDECIDED, me);
+	tagtso_sys_membarrier();
+	batch_note(b, me);
+	TAGTSO_COUNT(claims);
+	TAGTSO_ADD(claimed_pages, b->n);
+	batch_unlock(b);
+}
+
+static void hand_over(struct batch *b, unsigned from, unsigned me)
+{
+	batch_grow(b, batch_want(b->va, me), TAGS(from), tagtso_owner_limits.handovers);
+	batch_retag(b, TAGS(from), TAGTSO_TAG_BUSY);
+	tagtso_sys_membarrier();
+	batch_retag(b, TAGS(TAGTSO_TAG_BUSY), me);
+	for (uint32_t k = 0; k < b->n; k++)
+		tagtso_window.page[b->first + k].handovers++;
+	batch_note(b, me);
+	TAGTSO_COUNT(handovers);
+	TAGTSO_ADD(handed_pages, b->n);
+	batch_unlock(b);
+}
+
+/* The whole page becomes shared, whoever owned its granules. */
+static void revoke_page(uint32_t index)
+{
+	struct tagtso_page *p = &tagtso_window.page[index];
+	unsigned n = retag(index, 0xffff & ~TAGS(TAGTSO_TAG_SHARED) & ~TAGS(TAGTSO_TAG_BUSY), TAGTSO_TAG_BUSY);
+
+	tagtso_sys_membarrier();
+	retag(index, TAGS(TAGTSO_TAG_BUSY), TAGTSO_TAG_SHARED);
+	p->flags |= TAGTSO_PAGE_SHARED;
+	TAGTSO_COUNT(revocations);
+	TAGTSO_ADD(revoked_granules, n);
+}
+
+static void revoke_granule(uint64_t view)
+{
+	tagtso_tag_set(view, TAGTSO_TAG_BUSY);
+	tagtso_sys_membarrier();
+	tagtso_tag_set(view, TAGTSO_TAG_SHARED);
+	TAGTSO_COUNT(revocations);
+	TAGTSO_COUNT(revoked_granules);
+}
+
+static bool neighbour_shared(uint64_t va)
+{
+	uint32_t before = tagtso_window_index(va - TAGTSO_PAGE_SIZE), after = tagtso_window_index(va + TAGTSO_PAGE_SIZE);
+
+	return (before && (tagtso_window.page[before].flags & TAGTSO_PAGE_SHARED)) ||
+	       (after && (tagtso_window.page[after].flags & TAGTSO_PAGE_SHARED));
+}
+
+static void revoke_at(uint64_t va, uint32_t index)
+{
+	struct tagtso_page *p = &tagtso_window.page[index];
+
+	if (++p->conflicts >= tagtso_owner_limits.conflicts || (p->conflicts > 1 && neighbour_shared(va)))
+		revoke_page(index);
+	else
+		revoke_granule(tagtso_window_at(tagtso_window.tags, index, va) & ~(uint64_t)(TAGTSO_GRANULE - 1));
+	tagtso_page_unlock(p);
+}
+
+/* --- the decision ------------------------------------------------------------------------------------------------ */
+
+unsigned tagtso_owner_tag(uint64_t va)
+{
+	uint32_t index = tagtso_window_index(va);
+
+	return index ? tagtso_tag_get(tagtso_window_at(tagtso_window.tags, index, va)) : 0;
+}
+
+/* One step for a granule that is neither mine nor shared. */
+static void resolve(uint64_t va, uint32_t index, unsigned me)
+{
+	struct tagtso_page *p = &tagtso_window.page[index];
+	struct batch b = {.va = va & ~(uint64_t)(TAGTSO_PAGE_SIZE - 1), .first = index, .n = 1};
+
+	tagtso_page_lock(p);
+	unsigned tag = tagtso_window_index(va) == index
+	                       ? tagtso_tag_get(tagtso_window_at(tagtso_window.tags, index, va))
+	                       : TAGTSO_TAG_SHARED;
+
+	if (tag == TAGTSO_TAG_SHARED || (me && tag == me))
+		tagtso_page_unlock(p); /* settled, or unmapped, by another thread meanwhile */
+	else if (me && (TAGS(tag) & TAGS_UNDECIDED))
+		claim(&b, me);
+	else if (me && p->handovers < tagtso_owner_limits.handovers)
+		hand_over(&b, tag, me);
+	else
+		revoke_at(va, index);
+}
+
+unsigned tagtso_owner_settle(uint64_t va, unsigned me)
+{
+	for (;;) {
+		uint32_t index = tagtso_window_index(va);
+
+		if (!index)
+			return 0;
+		unsigned tag = tagtso_tag_get(tagtso_window_at(tagtso_window.tags, index, va));
+
+		if (tag == TAGTSO_TAG_SHARED || (me && tag == me))
+			return tag;
+		resolve(va, index, me);
+	}
+}
+
+void tagtso_owner_share(uint64_t va, uint64_t len)
+{
+	uint64_t end = va + len;
+
+	for (va &= ~(uint64_t)(TAGTSO_PAGE_SIZE - 1); va < end; va += TAGTSO_PAGE_SIZE) {
+		uint32_t index = tagtso_window_index(va);
+		struct tagtso_page *p = &tagtso_window.page[index];
+
+		if (!index || (p->flags & TAGTSO_PAGE_SHARED))
+			continue;
+		if (!(p->flags & TAGTSO_PAGE_REACHED)) {
+			tagtso_window_open(va, 0);
+			continue;
+		}
+		tagtso_page_lock(p);
+		if (tagtso_window_index(va) == index)
+			revoke_page(index);
+		tagtso_page_unlock(p);
+	}
+}
+
+/* The window pages under the first and last byte, ascending by index everywhere, so that two accesses cannot wait for each other. */
+static unsigned pages_under(uint64_t va, uint64_t len, uint32_t out[2])
+{
+	uint32_t a = tagtso_window_index(va), b = tagtso_window_index(va + len - 1);
+	unsigned n = 0;
+
+	if (a && b && b < a) {
+		uint32_t t = a;
+
+		a = b;
+		b = t;
+	}
+	if (a)
+		out[n++] = a;
+	if (b && b != a)
+		out[n++] = b;
+	return n;
+}
+
+bool tagtso_owner_lock(uint64_t va, uint64_t len)
+{
+	uint32_t want[2] = {0}, now[2] = {0};
+	unsigned n = pages_under(va, len, want);
+
+	for (unsigned k = 0; k < n; k++)
+		tagtso_page_lock(&tagtso_window.page[want[k]]);
+	if (n && pages_under(va, len, now) == n && now[0] == want[0] && now[1] == want[1])
+		return true;
+	for (unsigned k = 0; k < n; k++)
+		tagtso_page_unlock(&tagtso_window.page[want[k]]);
+	return false;
+}
+
+void tagtso_owner_unlock(uint64_t va, uint64_t len)
+{
+	uint32_t held[2] = {0};
+	unsigned n = pages_under(va, len, held);
+
+	for (unsigned k = 0; k < n; k++)
+		tagtso_page_unlock(&tagtso_window.page[held[k]]);
+}

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: MIT */
+/* Who may access a granule plainly, and every change of that (I1, I2). Handler code. */
+#ifndef TAGTSO_ALLOC_OWNER_H
+#define TAGTSO_ALLOC_OWNER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Limits, from the knobs; written once at start-up. */
+struct tagtso_owner_limits {
+	unsigned handovers; /* TAGTSO_HANDOVERS */
+	unsigned conflicts; /* TAGTSO_CONFLICTS */
+	unsigned batch;     /* TAGTSO_BATCH */
+};
+extern struct tagtso_owner_limits tagtso_owner_limits;
+
+/* Turns tag checking on for the calling thread, with an owner id if one is free (its IRG include mask), or with none. Returns the id, 0 = none.
+ * Called by each guest thread before it runs guest code, and by the thread that wakes the shim. Async-signal-safe. */
+unsigned tagtso_owner_lease(void);
+/* The calling thread never owns anything, but its accesses are checked. */
+void tagtso_owner_none(void);
+/* Turns tag checking off for the calling thread: a process with one thread, and the child of fork. Forgets all leases. */
+void tagtso_owner_dormant(void);
+
+/* Makes the granule at window address `va` accessible to this thread (me = its id): returns the tag that a pointer must carry, me (plain
+ * access) or TAGTSO_TAG_SHARED (ordered access), or 0 if `va` is not in the window any more. The answer may be outdated when
+ * the access is made: the hardware checks again. */
+unsigned tagtso_owner_settle(uint64_t va, unsigned me);
+
+/* Makes [va, va+len) shared, for good; for native code, unknown instructions and accesses that straddle differently tagged granules. */
+void tagtso_owner_share(uint64_t va, uint64_t len);
+
+/* Takes the locks of the (at most two) window pages under [va, va+len), in ascending order; len <= a page. False, with none taken, if no page is
+ * in the window or the mapping changed meanwhile. */
+bool tagtso_owner_lock(uint64_t va, uint64_t len);
+void tagtso_owner_unlock(uint64_t va, uint64_t len);
+
+/* The tag in memory now, through the tag view; 0 if not in the window. */
+unsigned tagtso_owner_tag(uint64_t va);
+
+#endif

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: MIT */
+/* The table of emulator profiles. */
+#include "profile.h"
+
+#include <dlfcn.h>
+#include <link.h>
+#include <sys/mman.h>
+
+#include "knobs.h"
+#include "next.h"
+
+/* --- box64 --------------------------------------------------------------------------------------------------------
+ * All its mmap calls arrive by syscall(): InternalMmap is a tail call, so the caller that we see is InternalMmap's own. The guest's mmap and its
+ * raw system call pass through the exported box_mmap. Its ELF loader reserves an image without access and then maps
+ * segments MAP_FIXED; guest stacks are MAP_GROWSDOWN; generated code is RWX, anonymous, not fixed. */
+
+static struct range { uint64_t from, to; } box_mmap_range; /* written at start-up */
+
+static bool symbol_range(const char *name, struct range *range)
+{
+	Dl_info info;
+	const ElfW(Sym) *symbol = NULL;
+	void *at = tagtso_find(name);
+
+	if (!at || !dladdr1(at, &info, (void **)&symbol, RTLD_DL_SYMENT) || !symbol)
+		return false;
+	*range = (struct range){(uint64_t)at, (uint64_t)at + symbol->st_size};
+	return symbol->st_size != 0;
+}
+
+static bool box64_recognise(void)
+{
+	return symbol_range("box_mmap", &box_mmap_range);
+}
+
+static enum tagtso_memory box64_classify(const struct tagtso_mmap *m)
+{
+	const int all = PROT_READ | PROT_WRITE | PROT_EXEC;
+	bool private_anonymous = m->fd == -1 && (m->flags & MAP_ANONYMOUS) && (m->flags & MAP_PRIVATE);
+
+	if (m->caller > box_mmap_range.from && m->caller < box_mmap_range.to)
+		return TAGTSO_MEMORY_GUEST;
+	if (!private_anonymous)
+		return (m->flags & MAP_FIXED) && (m->flags & MAP_PRIVATE) ? TAGTSO_MEMORY_GUEST : TAGTSO_MEMORY_HOST;
+	if (m->flags & MAP_GROWSDOWN)
+		return TAGTSO_MEMORY_STACK;
+	if ((m->prot & all) == all)
+		return m->flags & MAP_FIXED ? TAGTSO_MEMORY_GUEST : TAGTSO_MEMORY_CODE;
+	return m->flags & MAP_FIXED ? TAGTSO_MEMORY_GUEST : TAGTSO_MEMORY_HOST;
+}
+
+/* A cache of generated code on disk would save rewritten words; CALLRET would make x30 live across blocks. */
+static const char *const box64_environment[][2] = {
+        {"BOX64_DYNACACHE", "0"}, {"BOX64_DYNAREC_CALLRET", "0"}, {NULL, NULL}};
+
+/* --- generic ------------------------------------------------------------------------------------------------------
+ * A small emulator, or a test program: guest memory is what the main program maps private, anonymous and not executable; generated code is
+ * what it maps RWX; x8 and x9 are free at its guest memory instructions. */
+
+static struct range program; /* the main program's text, by its program headers */
+
+static int find_text(struct dl_phdr_info *info, size_t size, void *arg)
+{
+	(void)size;
+	(void)arg;
+	for (int i = 0; i < info->dlpi_phnum; i++) {
+		const ElfW(Phdr) *p = &info->dlpi_phdr[i];
+
+		if (p->p_type == PT_LOAD && (p->p_flags & PF_X))
+			program = (struct range){info->dlpi_addr + p->p_vaddr, info->dlpi_addr + p->p_vaddr + p->p_memsz};
+	}
+	return 1; /* the main program comes first */
+}
+
+static enum tagtso_memory generic_classify(const struct tagtso_mmap *m)
+{
+	const int all = PROT_READ | PROT_WRITE | PROT_EXEC;
+
+	if (!program.to)
+		dl_iterate_phdr(find_text, NULL);
+	if (m->caller < program.from || m->caller >= program.to || !(m->flags & MAP_PRIVATE))
+		return TAGTSO_MEMORY_HOST;
+	if (m->flags & MAP_GROWSDOWN)
+		return TAGTSO_MEMORY_STACK;
+	if ((m->prot & all) == all)
+		return TAGTSO_MEMORY_CODE;
+	return m->prot & PROT_EXEC ? TAGTSO_MEMORY_HOST : TAGTSO_MEMORY_GUEST;
+}
+
+static const struct tagtso_profile profiles[] = {
+        [TAGTSO_EMULATOR_BOX64] = {.name = "box64",
+                                   .recognise = box64_recognise,
+                                   .classify = box64_classify,
+                                   .scratch = {8, 9},
+                                   .environment = box64_environment},
+        [TAGTSO_EMULATOR_GENERIC] = {.name = "generic", .classify = generic_classify, .scratch = {8, 9}},
+};
+
+const struct tagtso_profile *tagtso_profile_find(unsigned emulator)
+{
+	for (unsigned i = TAGTSO_EMULATOR_AUTO + 1; i < sizeof(profiles) / sizeof(profiles[0]); i++) {
+		if (emulator == i)
+			return profiles[i].recognise && !profiles[i].recognise() ? NULL : &profiles[i];
+		if (emulator == TAGTSO_EMULATOR_AUTO && profiles[i].recognise && profiles[i].recognise())
+			return &profiles[i];
+	}
+	return NULL;
+}

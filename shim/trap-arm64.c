@@ -1,0 +1,376 @@
+/* SPDX-License-Identifier: MIT */
+/* From SIGSEGV to the next instruction: find the site, settle who may access, carry the access out, keep score.
+ *
+ * Handler code (I6). Hard rules: no libc call, no allocation, no stdio, no thread-local storage; raw system calls only, so errno is never touched; asynchronous
+ * signals are blocked (signals-arm64.c), so a page lock is never held by an interrupted thread; the interrupted thread may
+ * hold any lock of the emulator or of libc. */
+#include "trap.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/mman.h>
+#include <ucontext.h>
+
+#include "../alloc/owner.h"
+#include "../alloc/sys.h"
+#include "../alloc/tags.h"
+#include "../alloc/window.h"
+#include "../interp/decode.h"
+#include "../interp/exec.h"
+#include "../interp/outofline.h"
+#include "../interp/patch.h"
+#include "../interp/site.h"
+#include "knobs.h"
+#include "native.h"
+#include "say.h"
+#include "signals.h"
+#include "stats.h"
+
+#pragma GCC poison malloc free calloc realloc printf fprintf snprintf memcpy memset strlen pthread_mutex_lock errno
+
+#ifndef SEGV_MTESERR
+#define SEGV_MTESERR 9
+#endif
+
+enum {
+	SPAN_LIMIT = 4096,    /* instructions of one LL/SC loop interpreted in one trap */
+	SPAN_PATIENCE = 1000, /* times that an LL/SC loop of unknown shape may come back before the process is ended */
+	ESR_WNR = 1 << 6,     /* the faulting access was a write */
+};
+
+struct tagtso_unknown tagtso_unknown[TAGTSO_UNKNOWN_WORDS];
+
+/* What one trap is about. */
+struct trap {
+	struct tagtso_frame frame;
+	struct tagtso_site *site; /* NULL when the table is full */
+	const struct tagtso_memop *op;
+	struct tagtso_memop local; /* op, without a site */
+	siginfo_t *info;
+	bool generated; /* the pc is in the emulator's generated code, or in an island */
+};
+
+/* --- reachability (I3) and the guest's own faults -------------------------------------------------------------------- */
+
+/* A fault on a window page that the guest may access: a chunk not opened yet, or a copy for fork under way, or a race that is over.
+ * True = try the access again. */
+static bool reach(uint64_t va, bool write)
+{
+	uint32_t index = tagtso_window_index(va);
+	int need = write ? PROT_WRITE : PROT_READ | PROT_WRITE | PROT_EXEC;
+
+	if (!index)
+		return false;
+	struct tagtso_page *page = &tagtso_window.page[index];
+
+	if (!(page->prot & need))
+		return false;
+	if (tagtso_window_forking()) {
+		while (tagtso_window_forking())
+			tagtso_sys(__NR_sched_yield);
+		return true;
+	}
+	if (page->flags & TAGTSO_PAGE_REACHED)
+		return true;
+	TAGTSO_COUNT(first_touch);
+	return tagtso_window_open(va, tagtso_tag_mine());
+}
+
+/* Passes a fault on to the emulator: at the instruction's own address, with the guest's own pointer. */
+static void deliver(int signo, siginfo_t *info, ucontext_t *uc)
+{
+	uint64_t window = tagtso_window_of_alias((uint64_t)info->si_addr);
+	struct tagtso_site *site = tagtso_patch_island_site(uc->uc_mcontext.pc);
+
+	if (window)
+		info->si_addr = (void *)window;
+	if (site)
+		uc->uc_mcontext.pc = atomic_load_explicit(&site->pc, memory_order_relaxed);
+	tagtso_signals_chain(signo, info, uc);
+}
+
+static void deliver_fault(struct trap *t, const struct tagtso_fault *fault)
+{
+	TAGTSO_COUNT(guest_faults);
+	t->info->si_signo = fault->signo;
+	t->info->si_code = fault->code;
+	t->info->si_addr = (void *)fault->address;
+	if (t->frame.esr && fault->esr)
+		*t->frame.esr = fault->esr;
+	deliver(fault->signo, t->info, t->frame.uc);
+}
+
+/* --- score ----------------------------------------------------------------------------------------------------------- */
+
+/* The form that a site's history asks for. MIXED is final: it serves both. */
+static enum tagtso_form wanted_form(const struct tagtso_site *site)
+{
+	uint32_t local = atomic_load_explicit(&site->local, memory_order_relaxed);
+	uint32_t shared = atomic_load_explicit(&site->shared, memory_order_relaxed);
+	enum tagtso_form form = atomic_load_explicit(&site->form, memory_order_relaxed);
+	bool is_local = local >= tagtso_knobs.threshold, is_shared = shared >= tagtso_knobs.threshold;
+
+	if (form == TAGTSO_FORM_MIXED || (!is_local && !is_shared))
+		return form;
+	if ((is_local && is_shared) || (form == TAGTSO_FORM_LOCAL && is_shared) ||
+	    (form == TAGTSO_FORM_SHARED && is_local) ||
+	    atomic_load_explicit(&site->changes, memory_order_relaxed) > tagtso_knobs.flips)
+		return TAGTSO_FORM_MIXED;
+	return is_local ? TAGTSO_FORM_LOCAL : TAGTSO_FORM_SHARED;
+}
+
+static void score(struct trap *t, enum tagtso_order order)
+{
+	struct tagtso_site *site = t->site;
+
+	if (order == TAGTSO_PLAIN)
+		TAGTSO_COUNT(interpreted_plain);
+	else
+		TAGTSO_COUNT(interpreted_ordered);
+	if (!site)
+		return;
+	atomic_fetch_add_explicit(order == TAGTSO_PLAIN ? &site->local : &site->shared, 1, memory_order_relaxed);
+	if (!t->generated || !tagtso_knobs.threshold || atomic_load_explicit(&site->refused, memory_order_relaxed))
+		return;
+	uint8_t form = atomic_load_explicit(&site->form, memory_order_relaxed), want = wanted_form(site);
+
+	/* wanted != form means that a request is under way; only one handler makes it */
+	if (want != form && atomic_compare_exchange_strong_explicit(&site->wanted, &form, want, memory_order_relaxed,
+	                                                            memory_order_relaxed))
+		tagtso_patch_request(site);
+}
+
+/* --- instructions that are not in the table -------------------------------------------------------------------------- */
+
+static void note_unknown(uint32_t word)
+{
+	TAGTSO_COUNT(unknown);
+	for (int i = 0; i < TAGTSO_UNKNOWN_WORDS; i++) {
+		uint32_t old = 0;
+
+		if (atomic_compare_exchange_strong_explicit(&tagtso_unknown[i].word, &old, word, memory_order_relaxed,
+		                                            memory_order_relaxed) ||
+		    old == word) {
+			atomic_fetch_add_explicit(&tagtso_unknown[i].count, 1, memory_order_relaxed);
+			return;
+		}
+	}
+}
+
+/* I1: never guess. The pages around the fault become shared for good, then the word itself runs between full barriers. */
+static void unknown(struct trap *t, uint64_t va)
+{
+	uint32_t word = t->op->word;
+
+	note_unknown(word);
+	tagtso_owner_share(va - TAGTSO_PAGE_SIZE, 2 * TAGTSO_PAGE_SIZE + 1);
+	if (!tagtso_outofline_enter(t->frame.uc, word))
+		tagtso_die("instruction %08x at %lx: no slot left to execute it out of line: please report it", word,
+		           (unsigned long)t->frame.uc->uc_mcontext.pc);
+}
+
+/* The store half of an LL/SC pair that trapped alone: making it fail is right, the loop runs again and is interpreted from its load. */
+static void fail_store_exclusive(struct trap *t)
+{
+	if (t->op->rs != 31)
+		t->frame.x[t->op->rs] = 1;
+	t->frame.uc->uc_mcontext.pc += 4;
+	score(t, TAGTSO_ORDERED);
+}
+
+static void unknown_span(struct trap *t)
+{
+	note_unknown(t->op->word);
+	if (t->site && atomic_fetch_add_explicit(&t->site->shared, 1, memory_order_relaxed) < SPAN_PATIENCE) {
+		t->frame.uc->uc_mcontext.pc += 0;
+		return;
+	}
+	tagtso_die("exclusive load %08x at %lx: a loop of unknown shape: please report it, with the code around it",
+	           t->op->word, (unsigned long)t->frame.uc->uc_mcontext.pc);
+}
+
+/* --- the access ------------------------------------------------------------------------------------------------------ */
+
+enum outcome { SERVED, AGAIN, GIVEN_UP };
+
+static enum outcome finish(struct trap *t, enum tagtso_exec r, enum tagtso_order order, const struct tagtso_fault *fault)
+{
+	bool write = t->op->flags & TAGTSO_F_STORE;
+
+	switch (r) {
+	case TAGTSO_EXEC_DONE:
+		score(t, order);
+		return SERVED;
+	case TAGTSO_EXEC_TAG:
+		TAGTSO_COUNT(retries);
+		return AGAIN;
+	case TAGTSO_EXEC_FAULT:
+		if (fault->signo == SIGSEGV && reach(fault->address, write))
+			return AGAIN;
+		deliver_fault(t, fault);
+		return SERVED;
+	default:
+		return GIVEN_UP;
+	}
+}
+
+/* Within one granule: the pointer carries the tag that was found, and the hardware checks it again at the access itself (I2). */
+static enum outcome access_granule(struct trap *t, uint64_t va, unsigned me)
+{
+	struct tagtso_fault fault;
+	unsigned tag = tagtso_owner_settle(va, me);
+	enum tagtso_order order = tag == TAGTSO_TAG_SHARED ? TAGTSO_ORDERED : TAGTSO_PLAIN;
+	enum tagtso_exec r;
+
+	if (!tag)
+		return SERVED; /* unmapped meanwhile: executing it again tells the truth */
+	if (t->op->cls == TAGTSO_LOAD_EX || t->op->cls == TAGTSO_LOAD_EX_PAIR) {
+		TAGTSO_COUNT(interpreted_spans);
+		r = tagtso_span_exec(t->op, &t->frame, tag, order, SPAN_LIMIT, &fault);
+	} else {
+		r = tagtso_exec(t->op, &t->frame, TAGTSO_WITH_TAG(va, tag), order, &fault);
+	}
+	return finish(t, r, order, &fault);
+}
+
+/* Whether every window granule of the range is mine or shared, now. */
+static bool all_settled(uint64_t va, uint64_t len, unsigned me)
+{
+	for (uint64_t g = va & ~(uint64_t)(TAGTSO_GRANULE - 1); g < va + len; g += TAGTSO_GRANULE) {
+		unsigned tag = tagtso_owner_tag(g);
+
+		if (tagtso_window_index(g) && tag != TAGTSO_TAG_SHARED && (!me || tag != me))
+			return false;
+	}
+	return true;
+}
+
+/* Across granules: all are settled before any part is done (replaying a half-done store is not TSO), and stay so, because the locks of both
+ * pages are held over the access, which is ordered and unchecked. */
+static enum outcome access_straddling(struct trap *t, uint64_t va, uint64_t len, unsigned me)
+{
+	struct tagtso_fault fault;
+
+	for (uint64_t g = va & ~(uint64_t)(TAGTSO_GRANULE - 1); g < va + len; g += TAGTSO_GRANULE) {
+		uint32_t index = tagtso_window_index(g);
+
+		if (index && (tagtso_window.page[index].flags & TAGTSO_PAGE_REACHED))
+			tagtso_owner_settle(g, me);
+	}
+	if (!tagtso_owner_lock(va, len))
+		return tagtso_window_any(va, len) ? AGAIN : SERVED;
+	if (!all_settled(va, len, me)) {
+		tagtso_owner_unlock(va, len);
+		return AGAIN;
+	}
+	uint64_t tco = tagtso_unchecked_enter();
+	enum tagtso_exec r = tagtso_exec(t->op, &t->frame, va, TAGTSO_ORDERED, &fault);
+
+	tagtso_unchecked_leave(tco);
+	tagtso_owner_unlock(va, len);
+	return finish(t, r, TAGTSO_ORDERED, &fault);
+}
+
+static void interpret(struct trap *t, uint64_t fault_va)
+{
+	unsigned len = tagtso_memop_bytes(t->op), me = tagtso_tag_mine();
+	enum outcome o = GIVEN_UP;
+
+	if (t->op->cls == TAGTSO_STORE_EX || t->op->cls == TAGTSO_STORE_EX_PAIR) {
+		fail_store_exclusive(t);
+		return;
+	}
+	if (t->op->cls > TAGTSO_UNKNOWN && len) {
+		uint64_t va = tagtso_exec_address(t->op, &t->frame);
+		bool straddles = ((va ^ (va + len - 1)) & ~(uint64_t)(TAGTSO_GRANULE - 1)) != 0;
+
+		do
+			o = straddles ? access_straddling(t, va, len, me) : access_granule(t, va, me);
+		while (o == AGAIN);
+	}
+	if (o == GIVEN_UP && (t->op->cls == TAGTSO_LOAD_EX || t->op->cls == TAGTSO_LOAD_EX_PAIR))
+		unknown_span(t);
+	else if (o == GIVEN_UP)
+		unknown(t, fault_va);
+}
+
+/* --- the site -------------------------------------------------------------------------------------------------------- */
+
+/* A trap in an island is a trap of its site: registers but the scratch ones are still those of before the instruction (form.h). */
+static void find_site(struct trap *t, ucontext_t *uc)
+{
+	t->site = tagtso_patch_island_site(uc->uc_mcontext.pc);
+	if (t->site) {
+		TAGTSO_COUNT(traps_island);
+		uc->uc_mcontext.pc = atomic_load_explicit(&t->site->pc, memory_order_relaxed);
+		t->generated = true;
+	} else {
+		uint32_t word = *(const uint32_t *)uc->uc_mcontext.pc;
+
+		t->generated = tagtso_patch_is_code(uc->uc_mcontext.pc);
+		if (!t->generated)
+			TAGTSO_COUNT(traps_native);
+		t->site = tagtso_site_get(uc->uc_mcontext.pc, word);
+		if (!t->site)
+			tagtso_decode(word, &t->local);
+	}
+	t->op = t->site ? &t->site->op : &t->local;
+}
+
+static void serve(siginfo_t *info, ucontext_t *uc, uint64_t va)
+{
+	struct trap t;
+
+	TAGTSO_COUNT(traps);
+	t.info = info;
+	tagtso_frame_init(&t.frame, uc);
+	find_site(&t, uc);
+	TAGTSO_SAY(3, "trap: pc %lx word %08x address %lx tag %u me %u", (unsigned long)uc->uc_mcontext.pc, t.op->word,
+	           (unsigned long)va, tagtso_owner_tag(va), tagtso_tag_mine());
+	interpret(&t, va);
+}
+
+/* The slot of an instruction executed out of line: back to where it belongs. A fault of its own is the guest's. */
+static bool out_of_line(int signo, siginfo_t *info, ucontext_t *uc)
+{
+	bool finished;
+
+	if (!tagtso_outofline_leave(uc, &finished))
+		return false;
+	if (!finished && !(signo == SIGSEGV && reach(TAGTSO_UNTAG(info->si_addr), false)))
+		deliver(signo, info, uc);
+	return true;
+}
+
+static bool is_write(ucontext_t *uc)
+{
+	struct tagtso_frame frame;
+
+	tagtso_frame_init(&frame, uc);
+	return frame.esr && (*frame.esr & ESR_WNR);
+}
+
+void tagtso_trap(int signo, siginfo_t *info, void *context)
+{
+	ucontext_t *uc = context;
+	uint64_t va = TAGTSO_UNTAG(info->si_addr);
+
+	if (tagtso_exec_owns(uc->uc_mcontext.pc)) {
+		tagtso_exec_fixup(uc, info);
+		return;
+	}
+	if (!tagtso_is_active()) {
+		deliver(signo, info, uc);
+		return;
+	}
+	if (out_of_line(signo, info, uc))
+		return;
+	if (signo == SIGSEGV && info->si_code == SEGV_MTESERR && tagtso_window_index(va)) {
+		serve(info, uc, va);
+		return;
+	}
+	if (signo == SIGSEGV && (info->si_code == SEGV_ACCERR || info->si_code == SEGV_MAPERR) && reach(va, is_write(uc)))
+		return;
+	deliver(signo, info, uc);
+}
