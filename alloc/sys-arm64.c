@@ -53,14 +53,6 @@ void tagtso_unlock(struct tagtso_lock *lock)
 	atomic_store_explicit(&lock->held, 0, memory_order_release);
 }
 
-void *tagtso_sys_reserve(uint64_t bytes)
-{
-	long p = tagtso_sys(__NR_mmap, 0, bytes, PROT_READ | PROT_WRITE,
-	                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-	return p < 0 && p > -4096 ? NULL : (void *)p;
-}
-
 /* --- the names that alloc/jemalloc-private has in place of libc's ------------------------------------------------- */
 
 void *tagtso_sys_mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off);

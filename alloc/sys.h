@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 
 #ifndef __aarch64__
@@ -66,6 +67,11 @@ void tagtso_lock(struct tagtso_lock *lock);
 void tagtso_unlock(struct tagtso_lock *lock);
 
 /* Anonymous private memory from the kernel, zeroed, not reserved; NULL on failure. */
-void *tagtso_sys_reserve(uint64_t bytes);
+static inline void *tagtso_sys_reserve(uint64_t bytes)
+{
+	long p = tagtso_sys(__NR_mmap, 0, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	return p < 0 && p > -4096 ? (void *)0 : (void *)p;
+}
 
 #endif

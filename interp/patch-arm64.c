@@ -8,7 +8,6 @@
  * thread runs the new words. Until then a thread may run either word of a site: both are right at every moment. */
 #include "patch.h"
 
-#include <dlfcn.h>
 #include <errno.h>
 #include <linux/futex.h>
 #include <linux/membarrier.h>
@@ -22,6 +21,7 @@
 #include "code.h"
 #include "decode.h"
 #include "opinion.h"
+#include "shim/next.h"
 #include "shim/say.h"
 #include "shim/stats.h"
 
@@ -376,8 +376,7 @@ static void *work(void *arg)
 static int create_thread(void)
 {
 	int (*create)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *) =
-		(int (*)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *))dlsym(RTLD_NEXT,
-	                                                                                       "pthread_create");
+		tagtso_next("pthread_create");
 	/* A thread begins with its creator's mask. libc's own two signals stay open: setuid() in another thread waits for them. */
 	tagtso_sigmask old = tagtso_sys_sigmask(TAGTSO_SIGMASK_ASYNC & ~(TAGTSO_SIGBIT(32) | TAGTSO_SIGBIT(33)));
 	pthread_attr_t attr;
@@ -428,7 +427,7 @@ static void empty_box(void)
 
 void tagtso_patch_stop(void)
 {
-	int (*join)(pthread_t, void **) = (int (*)(pthread_t, void **))dlsym(RTLD_NEXT, "pthread_join");
+	int (*join)(pthread_t, void **) = tagtso_next("pthread_join");
 	uint32_t expected = RUNNING;
 
 	if (!join || !atomic_compare_exchange_strong(&state, &expected, STOPPING))

@@ -9,4 +9,8 @@ void *tagtso_next(const char *name);
 /* Looks up `name` in the whole process, the main program first. NULL if there is none. */
 void *tagtso_find(const char *name);
 
+typedef void *tagtso_dlsym(void *handle, const char *name);
+/* libc's own. */
+tagtso_dlsym *tagtso_real_dlsym(void);
+
 #endif
