@@ -236,16 +236,18 @@ static uint64_t compare_words(const struct run *run)
 	return compared;
 }
 
-static const char usage[] = "Usage: decode_compare [--stride N] [--seed S] [--first WORD] [--last WORD] [--all] "
-                            "[--verbose] [--llvm LIBRARY]\n"
-			    "Decodes one word out of every N (default 1: each one) from WORD to WORD (default 0 to "
-                            "0xffffffff), chosen by S, with\n"
-			    "tagtso_decode() and with Capstone, or with LLVM if its shared library is named (for "
-                            "example libLLVM.so.19.1).\n"
-			    "Without --all only the loads-and-stores space. Prints the differences that are not "
-                            "explained, grouped, with the\n"
-			    "first word of each; with --verbose the explained ones too. Exit status: 0 = all "
-                            "explained, 1 = not, 2 = cannot.\n";
+static const char usage[] =
+	"Usage: decode_compare [OPTION]...\n"
+	"Decodes words with tagtso_decode() and with Capstone, or LLVM, and prints the differences\n"
+	"that have no explanation, grouped, with the first word of each group.\n"
+	"  --stride N      one word out of every N (default 1: each one)\n"
+	"  --seed S        which one of the N (default 0)\n"
+	"  --first WORD, --last WORD\n"
+	"                  between these (default 0 to 0xffffffff)\n"
+	"  --all           not only the loads-and-stores space\n"
+	"  --llvm LIBRARY  with LLVM's shared library, for example libLLVM.so.19.1\n"
+	"  --verbose       print the explained differences too\n"
+	"Exit status: 0 = all explained, 1 = not, 2 = cannot compare.\n";
 
 static uint64_t number(const char *text)
 {
