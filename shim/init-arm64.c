@@ -35,6 +35,7 @@ enum { EXIT_STRICT = 125 };
 const struct tagtso_profile *tagtso_profile;
 
 static const char *inert_why; /* why the shim does nothing, for the report */
+static bool bystander;        /* no emulator, and none was asked for: a child that got the preload with the environment; it reports nothing */
 static const char *mode = "off";
 static char program[64];
 
@@ -158,9 +159,8 @@ static void decide(void)
 	}
 	profile = tagtso_profile_find(tagtso_knobs.emulator);
 	if (!profile) {
-		/* children that are no emulators get the preload too: nothing to tell, unless a profile was asked for by name */
-		stay_inert(tagtso_knobs.emulator == TAGTSO_EMULATOR_AUTO ? 1 : 0, "not a known emulator",
-		           "TAGTSO_EMULATOR names the profiles");
+		bystander = tagtso_knobs.emulator == TAGTSO_EMULATOR_AUTO;
+		stay_inert(bystander ? 2 : 0, "not a known emulator", "TAGTSO_EMULATOR names the profiles");
 		return;
 	}
 	mode = choose_mode(profile);
@@ -256,7 +256,7 @@ static void finish_once(bool orderly)
 {
 	int pid = (int)tagtso_sys(__NR_getpid);
 
-	if (!tagtso_knobs.stats || !tagtso_knobs.stats[0] || atomic_exchange(&finished, pid) == pid)
+	if (bystander || !tagtso_knobs.stats || !tagtso_knobs.stats[0] || atomic_exchange(&finished, pid) == pid)
 		return;
 	report(orderly);
 }
