@@ -317,7 +317,12 @@ static const struct tagtso_knob *find_knob(const char *name, size_t length)
 /* Names that the project's own scripts put into the environment. */
 static bool is_reserved(const char *name, size_t length)
 {
-	return (length == 5 && !memcmp(name, "CACHE", 5)) || (length >= 5 && !memcmp(name, "TEST_", 5));
+	static const char *const names[] = { "CACHE", "LIB", "TESTS", "TREE" };
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (strlen(names[i]) == length && !memcmp(names[i], name, length))
+			return true;
+	return length >= 5 && !memcmp(name, "TEST_", 5);
 }
 
 unsigned tagtso_knobs_parse(struct tagtso_knobs *knobs, char *const *environment, tagtso_knobs_complain *complain_fn,

@@ -44,7 +44,8 @@ const char *tagtso_knob_value(const struct tagtso_knobs *knobs, const struct tag
 typedef void tagtso_knobs_complain(const char *line, void *arg);
 
 /* Sets *knobs to the defaults, then to what the environment (NULL-terminated "NAME=value" list) says; a bad value keeps the default and is
- * complained about, and so is every unknown TAGTSO_* name except TAGTSO_CACHE and TAGTSO_TEST_*, which the project's scripts use. Returns the number of complaints. The environment's strings are kept, not copied. */
+ * complained about, and so is every unknown TAGTSO_* name except those that
+ * the project's scripts use (TAGTSO_CACHE, TAGTSO_LIB, TAGTSO_TESTS, TAGTSO_TREE, TAGTSO_TEST_*). Returns the number of complaints. The environment's strings are kept, not copied. */
 unsigned tagtso_knobs_parse(struct tagtso_knobs *knobs, char *const *environment, tagtso_knobs_complain *complain,
                             void *arg);
 

@@ -232,8 +232,12 @@ END_TEST
 START_TEST(names_of_the_projects_own_scripts_are_no_knobs_and_no_complaint)
 {
 	ck_assert_uint_eq(PARSE("TAGTSO_CACHE=/x", "TAGTSO_TEST_SRCDIR=/x", "TAGTSO_TEST_=1"), 0);
+	ck_assert_uint_eq(PARSE("TAGTSO_LIB=/x", "TAGTSO_TESTS=/x", "TAGTSO_TREE=/x"), 0);
+	ck_assert_uint_eq(PARSE("TAGTSO_CACHES=/x", "TAGTSO_TEST=/x"), 2);
 	for (size_t i = 0; i < tagtso_knob_count; i++) {
-		ck_assert_str_ne(tagtso_knob_table[i].name, "CACHE");
+		for (const char *const *name = (const char *const[]){ "CACHE", "LIB", "TESTS", "TREE", NULL }; *name;
+		     name++)
+			ck_assert_str_ne(tagtso_knob_table[i].name, *name);
 		ck_assert_int_ne(strncmp(tagtso_knob_table[i].name, "TEST_", 5), 0);
 	}
 }

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: MIT
 # Manual pages: they lint, and they say of every knob, counter and option what the tables and the command say.
 # usage: tests/unit/test_man.sh        alone: TAGTSO_TEST_SRCDIR=TOP TAGTSO_TEST_BUILDDIR=BUILD tests/unit/test_man.sh
+# shellcheck disable=SC2013 # names have no blanks
 top=${TAGTSO_TEST_SRCDIR:-$(dirname "$0")/../..}
 build=${TAGTSO_TEST_BUILDDIR:-$top}
 status=0

@@ -179,9 +179,9 @@ static struct document *read_schema(void)
 	const char *top = getenv("TAGTSO_TEST_SRCDIR");
 	char path[PATH_MAX];
 
-	snprintf(path, sizeof(path), "%s/tagtso-report.schema.json", DATADIR "/tagtso");
-	if (top)
-		snprintf(path, sizeof(path), "%s/man/tagtso-report.schema.json", top);
+	snprintf(path, sizeof(path), "%s/man/tagtso-report.schema.json", top ? top : ".");
+	if (access(path, R_OK))
+		snprintf(path, sizeof(path), "%s", DATADIR "/tagtso/tagtso-report.schema.json");
 	return parse_file(path);
 }
 
