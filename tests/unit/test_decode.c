@@ -387,6 +387,9 @@ static const struct plain_word others[] = {
 	{ 0x04e2a020, "adr z0.d, [z1.d, z2.d]" },
 	{ 0x52800000, "mov w0, #0" },
 	{ 0x9e670000, "fmov d0, x0" },
+	{ 0x80800000, "fmopa za0.s, p0/m, p0/m, z0.s, z0.s" },
+	{ 0xa0800000, "smopa za0.s, p0/m, p0/m, z0.b, z0.b" },
+	{ 0xc0800000, "mov za0h.s[w12, 0], p0/m, z0.s" },
 };
 
 static void assert_class(const struct plain_word *words, size_t count, unsigned cls)

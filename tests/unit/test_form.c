@@ -380,7 +380,7 @@ START_TEST(an_access_that_the_hardware_does_not_check_is_refused)
 	ck_assert_uint_eq(encode(0xa94007e0, TAGTSO_FORM_LOCAL), 0); /* ldp x0, x1, [sp] */
 	ck_assert_uint_eq(encode(0xf82103e0, TAGTSO_FORM_LOCAL), 0); /* ldadd x1, x0, [sp] */
 	ck_assert_uint_ne(encode(0xf84087e0, TAGTSO_FORM_LOCAL), 0); /* ldr x0, [sp], #8 */
-	ck_assert_uint_ne(encode(0xf86163e0, TAGTSO_FORM_LOCAL), 0); /* ldr x0, [sp, x1] */
+	ck_assert_uint_ne(encode(0xf8616be0, TAGTSO_FORM_LOCAL), 0); /* ldr x0, [sp, x1] */
 }
 END_TEST
 
