@@ -168,20 +168,21 @@ void tagtso_frame_init(struct tagtso_frame *frame, ucontext_t *uc)
 		scan_records(frame, (char *)extra->datap, (char *)extra->datap + extra->size);
 }
 
-/* A SIMD&FP write zeroes its Z register from bit 128 on. The lower half of the record does not matter: on return the
- * kernel takes it from fpsimd_context (linux/Documentation/arch/arm64/sve.rst, section 6). */
-static void zero_high(const struct tagtso_frame *frame, unsigned n)
+/* A SIMD&FP write zeroes its Z register from bit 128 on. Bits 127:0 the kernel takes from fpsimd_context when the frame is restored
+ * (linux/Documentation/arch/arm64/sve.rst, section 6), QEMU's user-mode emulation from this record: both get them. */
+static void settle_z(const struct tagtso_frame *frame, unsigned n)
 {
 	struct sve_context *sve = frame->sve;
 	unsigned vq;
-	uint64_t *z;
+	__uint128_t *z;
 
 	if (!sve)
 		return;
 	vq = sve_vq_from_vl(sve->vl);
-	z = (uint64_t *)((char *)sve + SVE_SIG_ZREG_OFFSET(vq, n));
-	for (unsigned i = 2; i < 2 * vq; i++)
-		*(volatile uint64_t *)&z[i] = 0; /* volatile: not a call of memset */
+	z = (__uint128_t *)((char *)sve + SVE_SIG_ZREG_OFFSET(vq, n));
+	z[0] = frame->v[n];
+	for (unsigned i = 1; i < vq; i++)
+		*(volatile __uint128_t *)&z[i] = 0; /* volatile: not a call of memset */
 }
 
 /* ---- addresses --------------------------------------------------------------------------------------------------------- */
@@ -268,10 +269,10 @@ static void *image(const struct tagtso_memop *op, const struct tagtso_frame *fra
 	return n == 31 ? zero : (uint64_t *)&frame->x[n];
 }
 
-static void zero_high_if_vector(const struct tagtso_memop *op, const struct tagtso_frame *frame, unsigned n)
+static void settle_if_vector(const struct tagtso_memop *op, const struct tagtso_frame *frame, unsigned n)
 {
 	if (op->flags & TAGTSO_F_VECTOR)
-		zero_high(frame, n);
+		settle_z(frame, n);
 }
 
 static routine *load_routine(const struct tagtso_memop *op)
@@ -298,7 +299,7 @@ static enum tagtso_exec load(const struct tagtso_memop *op, struct tagtso_frame 
 	if (access(pointer, image(op, frame, op->rt, &zero), NULL, fault))
 		return failed(fault);
 	after_load(order);
-	zero_high_if_vector(op, frame, op->rt);
+	settle_if_vector(op, frame, op->rt);
 	return finish(op, frame);
 }
 
@@ -329,8 +330,8 @@ static enum tagtso_exec load_pair(const struct tagtso_memop *op, struct tagtso_f
 	if (access(pointer, image(op, frame, op->rt, &zero), image(op, frame, op->rt2, &zero), fault))
 		return failed(fault);
 	after_load(order);
-	zero_high_if_vector(op, frame, op->rt);
-	zero_high_if_vector(op, frame, op->rt2);
+	settle_if_vector(op, frame, op->rt);
+	settle_if_vector(op, frame, op->rt2);
 	return finish(op, frame);
 }
 
@@ -403,7 +404,7 @@ static enum tagtso_exec load_lane(const struct tagtso_memop *op, struct tagtso_f
 	if (access(pointer, lane(op, frame), NULL, fault))
 		return failed(fault);
 	after_load(order);
-	zero_high(frame, op->rt);
+	settle_z(frame, op->rt);
 	return finish(op, frame);
 }
 
@@ -432,7 +433,7 @@ static enum tagtso_exec load_duplicate(const struct tagtso_memop *op, struct tag
 	frame->v[op->rt] = value;
 	if (op->flags & TAGTSO_F_Q)
 		frame->v[op->rt] |= (__uint128_t)value << 64;
-	zero_high(frame, op->rt);
+	settle_z(frame, op->rt);
 	return finish(op, frame);
 }
 
@@ -448,7 +449,7 @@ static enum tagtso_exec load_multiple(const struct tagtso_memop *op, struct tagt
 	after_load(order);
 	for (unsigned i = 0; i < op->count; i++) {
 		frame->v[(op->rt + i) % 32] = v[i];
-		zero_high(frame, (op->rt + i) % 32);
+		settle_z(frame, (op->rt + i) % 32);
 	}
 	return finish(op, frame);
 }

@@ -22,6 +22,7 @@ enum { SCAN_WORDS = 64 };
 struct span {
 	struct tagtso_frame frame; /* a view of r, so that tagtso_exec() works on the copy */
 	unsigned long long r[TAGTSO_NREGS];
+	uint32_t word;        /* the load-exclusive */
 	uint64_t first, last; /* pc of the load-exclusive and of the store-exclusive; last = 0: not known */
 	uint64_t address;     /* of the load-exclusive, without a tag */
 	uint64_t tag;         /* in bits 59:56, for both exclusives */
@@ -199,16 +200,17 @@ static enum step store_exclusive(struct span *span, const struct tagtso_memop *o
 
 /* ---- everything else ----------------------------------------------------------------------------------------------------- */
 
-/* An ordinary access, done as it stands: its own pointer, its own ordering. */
+/* An ordinary access, done as it stands: its own pointer with the tag it has, its own ordering. */
 static enum step other_access(struct span *span, const struct tagtso_memop *op)
 {
-	uint64_t address = tagtso_exec_address(op, &span->frame), bytes = tagtso_memop_bytes(op);
+	uint64_t address = tagtso_exec_address(op, &span->frame), bytes = tagtso_memop_bytes(op), top = 0;
 	struct tagtso_fault fault;
 
-	if (op->flags & TAGTSO_F_VECTOR ||
-	    (address < (span->address | 15) + 1 && address + bytes > (span->address & ~15ull)))
+	if (op->flags & TAGTSO_F_VECTOR || (address <= (span->address | 15) && address + bytes > (span->address & ~15ull)))
 		return STEP_UNKNOWN;
-	if (tagtso_exec(op, &span->frame, address, TAGTSO_PLAIN, &fault) != TAGTSO_EXEC_DONE)
+	if (op->addressing != TAGTSO_ADDR_LITERAL)
+		top = span->r[op->rn] & 0xffull << 56;
+	if (tagtso_exec(op, &span->frame, address | top, TAGTSO_PLAIN, &fault) != TAGTSO_EXEC_DONE)
 		return STEP_UNKNOWN;
 	span->wrote |= (op->flags & TAGTSO_F_STORE) != 0;
 	return STEP_ON;
@@ -273,7 +275,10 @@ static enum step step(struct span *span)
 	enum step result;
 	uint32_t word;
 
-	if (!fetch(span->r[TAGTSO_PC], &word))
+	/* At its own pc the loop's first word is the one that trapped, whatever has been written there since. */
+	if (span->r[TAGTSO_PC] == span->first)
+		result = memory(span, span->word);
+	else if (!fetch(span->r[TAGTSO_PC], &word))
 		result = STEP_UNKNOWN;
 	else if (tagtso_alu_step(word, span->r))
 		result = STEP_ON;
@@ -350,6 +355,7 @@ enum tagtso_exec tagtso_span_exec(const struct tagtso_memop *op, struct tagtso_f
 		return TAGTSO_EXEC_UNKNOWN;
 	span.frame = (struct tagtso_frame){ .x = span.r };
 	copy(span.r, frame->x);
+	span.word = op->word;
 	span.first = span.r[TAGTSO_PC];
 	span.last = find_store(span.first);
 	span.address = 0;

@@ -1,0 +1,263 @@
+/* SPDX-License-Identifier: MIT */
+/* Runs words of arm64 code with registers and memory of our choice, natively or with chosen words interpreted, and brings the result back. */
+#ifndef TAGTSO_TESTS_SANDBOX_H
+#define TAGTSO_TESTS_SANDBOX_H
+
+#include <asm/hwcap.h>
+#include <asm/sigcontext.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+
+#include "interp/alu.h"
+#include "interp/decode.h"
+#include "interp/exec.h"
+
+#ifndef SEGV_MTESERR
+#define SEGV_MTESERR 9
+#endif
+#ifndef HWCAP2_MTE
+#define HWCAP2_MTE (1 << 18)
+#endif
+#ifndef PROT_MTE
+#define PROT_MTE 0x20
+#endif
+
+#define PSTATE_NZCV (15ull << 28)
+
+enum {
+	PAGE = 4096,
+	CODE_WORDS = PAGE / 4,
+	START = CODE_WORDS / 2 - 1,   /* a word of our own */
+	MIDDLE = CODE_WORDS / 2,      /* the word under test: branches reach both ways from here */
+	MEMORY_TAG = 5,               /* of all data in a machine with MTE; pointers under test carry another */
+	NOP = 0xd503201f,
+	SUPPRESS_CHECKS = 0xd503419f | 1 << 8, /* MSR TCO, #1 */
+	BRK_ENTER = 0xd4200000 | 0xe0 << 5,
+	BRK_EXIT = 0xd4200000 | 0xe1 << 5,
+	BRK_TRAP = 0xd4200000 | 0xe2 << 5, /* stands for a word that is to be interpreted */
+};
+
+/* Offsets in the sandbox. Past each end of writable data lies another kind of page. */
+enum { CODE = 0, DATA = 2 * PAGE, NONE = 6 * PAGE, DATA2 = 7 * PAGE, READONLY = 8 * PAGE, DATA3 = 9 * PAGE, HOLE = 10 * PAGE, SANDBOX = 11 * PAGE };
+
+struct registers {
+	unsigned long long r[TAGTSO_NREGS];
+	__uint128_t v[32];
+};
+
+/* What the run in progress on this thread is. */
+struct sandbox {
+	char *base;
+	uint32_t *code;
+	struct registers in, out;
+	bool mte;            /* the words trap by themselves, by their tags */
+	uint32_t trapped;    /* the word that BRK_TRAP stands for */
+	unsigned traps;      /* interpreted so far */
+	bool faulted;        /* the run ended in a fault, natively or in the interpreter */
+	struct tagtso_fault fault;
+	enum tagtso_exec result;
+	const char *wrong;   /* what the handler found wrong */
+	/* Called for each trapped word; what it returns goes to result, and anything but DONE ends the run. */
+	enum tagtso_exec (*interpret)(struct sandbox *box, uint32_t word, struct tagtso_frame *frame);
+	struct registers host;
+};
+
+static __thread struct sandbox *current;
+static bool have_mte;
+
+static void save(struct registers *to, const struct tagtso_frame *frame)
+{
+	memcpy(to->r, frame->x, sizeof(to->r));
+	memcpy(to->v, frame->v, sizeof(to->v));
+}
+
+static void restore(const struct tagtso_frame *frame, const struct registers *from)
+{
+	struct sve_context *sve = frame->sve;
+
+	memcpy(frame->x, from->r, sizeof(from->r));
+	memcpy(frame->v, from->v, sizeof(from->v));
+	/* QEMU's user-mode emulation takes vectors from here, the kernel from the record above. */
+	for (unsigned i = 0; sve && i < 32; i++)
+		memcpy((char *)sve + SVE_SIG_ZREG_OFFSET(sve_vq_from_vl(sve->vl), i), &from->v[i], 16);
+}
+
+static void leave(struct sandbox *box, const struct tagtso_frame *frame)
+{
+	save(&box->out, frame);
+	restore(frame, &box->host);
+}
+
+static void enter(struct sandbox *box, const struct tagtso_frame *frame)
+{
+	save(&box->host, frame);
+	box->host.r[TAGTSO_PC] += 4;
+	restore(frame, &box->in);
+}
+
+static void trap(struct sandbox *box, uint32_t word, struct tagtso_frame *frame)
+{
+	box->traps++;
+	box->result = box->interpret(box, word, frame);
+	if (box->result == TAGTSO_EXEC_DONE)
+		return;
+	box->faulted = box->result == TAGTSO_EXEC_FAULT;
+	leave(box, frame);
+}
+
+static void native_fault(struct sandbox *box, const siginfo_t *info, const struct tagtso_frame *frame)
+{
+	box->faulted = true;
+	box->fault = (struct tagtso_fault){ info->si_signo, info->si_code, (uint64_t)info->si_addr << 8 >> 8,
+		                            frame->esr ? *frame->esr : 0 };
+	leave(box, frame);
+}
+
+/* The kernel does this at a handler's entry, QEMU's user-mode emulation does not. */
+static void checks_on(void)
+{
+	if (have_mte)
+		__asm__ volatile("msr tco, #0" ::: "memory");
+}
+
+static void on_signal(int number, siginfo_t *info, void *context)
+{
+	ucontext_t *uc = context;
+	uint64_t pc = uc->uc_mcontext.pc;
+	struct sandbox *box = current;
+	struct tagtso_frame frame;
+	uint32_t word;
+
+	checks_on();
+	if (tagtso_exec_owns(pc)) {
+		tagtso_exec_fixup(uc, info);
+		return;
+	}
+	if (!box) {
+		signal(number, SIG_DFL);
+		return;
+	}
+	tagtso_frame_init(&frame, uc);
+	memcpy(&word, (void *)pc, sizeof(word));
+	if (number == SIGTRAP && word == (uint32_t)BRK_ENTER)
+		enter(box, &frame);
+	else if (number == SIGTRAP && word == (uint32_t)BRK_EXIT)
+		leave(box, &frame);
+	else if (number == SIGTRAP && word == (uint32_t)BRK_TRAP)
+		trap(box, box->trapped, &frame);
+	else if (pc - (uint64_t)box->code >= PAGE)
+		signal(number, SIG_DFL);
+	else if (number == SIGSEGV && info->si_code == SEGV_MTESERR && box->mte)
+		trap(box, word, &frame);
+	else
+		native_fault(box, info, &frame);
+}
+
+static void put_word(struct sandbox *box, unsigned at, uint32_t word)
+{
+	box->code[at] = word;
+	__builtin___clear_cache((char *)&box->code[at], (char *)&box->code[at + 1]);
+}
+
+/* Runs the code from MIDDLE to BRK_EXIT or a fault; fills out. In a run that shall not trap by tags, checks are off. */
+static void run(struct sandbox *box)
+{
+	put_word(box, START, have_mte && !box->mte ? SUPPRESS_CHECKS : NOP);
+	box->in.r[TAGTSO_PC] = (uint64_t)&box->code[START];
+	box->in.r[TAGTSO_PSTATE] &= PSTATE_NZCV;
+	box->traps = 0;
+	box->faulted = false;
+	box->result = TAGTSO_EXEC_DONE;
+	box->wrong = NULL;
+	memset(&box->fault, 0, sizeof(box->fault));
+	current = box;
+	__asm__ volatile("brk #0xe0" ::: "memory");
+	current = NULL;
+	checks_on();
+	/* As if it had begun there. */
+	box->in.r[TAGTSO_PC] = (uint64_t)&box->code[MIDDLE];
+}
+
+/* The tag for data's pointers: the one that the memory carries. */
+static uint64_t data_tag(void)
+{
+	return have_mte ? (uint64_t)MEMORY_TAG << 56 : 0;
+}
+
+static void *data_pointer(uint64_t address)
+{
+	return (void *)(address | data_tag());
+}
+
+static void set_tags(uint64_t address, uint64_t bytes, unsigned tag)
+{
+	if (!have_mte)
+		return;
+	for (uint64_t p = address & ~15ull; p < address + bytes; p += 16)
+		__asm__ volatile("stg %0, [%0]" ::"r"(p | (uint64_t)tag << 56) : "memory");
+}
+
+static void sandbox_init(struct sandbox *box)
+{
+	char *base = mmap(NULL, SANDBOX, PROT_READ | PROT_WRITE | (have_mte ? PROT_MTE : 0), MAP_PRIVATE | MAP_ANONYMOUS,
+	                  -1, 0);
+
+	if (base == MAP_FAILED || mprotect(base, PAGE, PROT_READ | PROT_WRITE | PROT_EXEC)) {
+		perror("differential: mmap");
+		exit(125);
+	}
+	memset(box, 0, sizeof(*box));
+	box->base = base;
+	box->code = (uint32_t *)base;
+	for (unsigned i = 0; i < CODE_WORDS; i++)
+		box->code[i] = BRK_EXIT;
+	__builtin___clear_cache(base, base + PAGE);
+	memset(base + READONLY, 0xaa, PAGE);
+	set_tags((uint64_t)base + DATA, HOLE - DATA, MEMORY_TAG);
+	if (mprotect(base + NONE, PAGE, PROT_NONE) || mprotect(base + READONLY, PAGE, PROT_READ) ||
+	    munmap(base + HOLE, PAGE)) {
+		perror("differential: mprotect");
+		exit(125);
+	}
+}
+
+static void sandbox_free(struct sandbox *box)
+{
+	munmap(box->base, SANDBOX);
+}
+
+/* Each thread that runs code needs this: the code's stack pointer is anything. */
+static void own_signal_stack(void)
+{
+	stack_t stack = { .ss_size = 1 << 19 };
+
+	stack.ss_sp = malloc(stack.ss_size);
+	if (!stack.ss_sp || sigaltstack(&stack, NULL)) {
+		perror("differential: sigaltstack");
+		exit(125);
+	}
+}
+
+static void process_init(void)
+{
+	struct sigaction action = { .sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER };
+
+	have_mte = getauxval(AT_HWCAP2) & HWCAP2_MTE;
+	/* Synchronous checks; all tags may be generated. */
+	if (have_mte && prctl(PR_SET_TAGGED_ADDR_CTRL, 1ul | 1ul << 1 | 0xffff << 3, 0, 0, 0))
+		have_mte = false;
+	sigaction(SIGSEGV, &action, NULL);
+	sigaction(SIGBUS, &action, NULL);
+	sigaction(SIGILL, &action, NULL);
+	sigaction(SIGTRAP, &action, NULL);
+	own_signal_stack();
+}
+
+#endif
