@@ -29,7 +29,7 @@ static const char usage[] =
 	"  -V, --version    version\n"
 	"\n"
 	"The exit status is the command's; 125 if tagtso itself fails, 126 if the command cannot be run, 127 if it is "
-        "not found.\n";
+	"not found.\n";
 
 enum { OPTION_STRICT = 256 };
 static const struct option options[] = {
