@@ -1,0 +1,584 @@
+/* SPDX-License-Identifier: MIT */
+/* Behaviour of the patcher and of the table of generated code, on code of this program's own. */
+#include <check.h>
+#include <dirent.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "interp/code.h"
+#include "interp/patch.h"
+#include "interp/site.h"
+#include "shim/stats.h"
+
+enum {
+	CODE = 65536,
+	ISLANDS = 1 << 20,
+	LDR_X0_X0 = 0xf9400000,
+	STR_X1_X0 = 0xf9000001,
+	LDR_X8_X0 = 0xf9400008, /* a scratch register: has no form */
+	PRFM = 0xf9800000,
+	RET = 0xd65f03c0,
+};
+static const struct tagtso_scratch scratch = { 8, 9 };
+static uint32_t *code; /* CODE bytes, then ISLANDS bytes of island space */
+
+static void write_code(unsigned at, uint32_t first, uint32_t second)
+{
+	code[at] = first;
+	code[at + 1] = second;
+	__builtin___clear_cache((char *)(code + at), (char *)(code + at + 2));
+}
+
+static uint64_t pc_of(unsigned at)
+{
+	return (uintptr_t)(code + at);
+}
+
+static uint64_t load_by(unsigned at, const uint64_t *from)
+{
+	uint64_t (*function)(const uint64_t *) = (uint64_t(*)(const uint64_t *))(uintptr_t)pc_of(at);
+
+	return function(from);
+}
+
+static void set_up(void)
+{
+	code = mmap(NULL, CODE + ISLANDS, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ck_assert_ptr_ne(code, MAP_FAILED);
+	ck_assert_int_eq(tagtso_site_init(1 << 14), 0);
+	ck_assert_int_eq(tagtso_patch_add_code(pc_of(0), CODE, pc_of(0) + CODE, ISLANDS), 0);
+}
+
+static void set_up_and_start(void)
+{
+	set_up();
+	ck_assert_int_eq(tagtso_patch_start(scratch), 0);
+}
+
+static void tear_down(void)
+{
+	tagtso_patch_stop();
+	tagtso_patch_remove_code(pc_of(0), CODE);
+	munmap(code, CODE + ISLANDS);
+}
+
+static struct tagtso_site *site_at(unsigned at, uint32_t word)
+{
+	struct tagtso_site *site = tagtso_site_get(pc_of(at), word);
+
+	ck_assert_ptr_nonnull(site);
+	return site;
+}
+
+static void ask(struct tagtso_site *site, enum tagtso_form form)
+{
+	atomic_store(&site->wanted, form);
+	tagtso_patch_request(site);
+	tagtso_patch_drain();
+}
+
+static bool branches_to_island_of(unsigned at, const struct tagtso_site *site)
+{
+	uint64_t target = pc_of(at) + ((uint64_t)(code[at] & 0x03ffffff) << 2); /* forward: islands follow the code */
+
+	return code[at] >> 26 == 5 && tagtso_patch_island_site(target) == site && atomic_load(&site->island) == target;
+}
+
+/* ---- the table of code ---- */
+
+START_TEST(code_is_known_from_its_first_to_its_last_byte)
+{
+	ck_assert(tagtso_patch_is_code(pc_of(0)));
+	ck_assert(tagtso_patch_is_code(pc_of(0) + CODE - 4));
+	ck_assert(!tagtso_patch_is_code(pc_of(0) - 4));
+	ck_assert(!tagtso_patch_is_code(pc_of(0) + CODE));
+	ck_assert(!tagtso_patch_is_code(0));
+	ck_assert(!tagtso_patch_is_code(UINT64_MAX));
+}
+END_TEST
+
+START_TEST(removed_code_is_unknown_and_its_place_can_be_used_again)
+{
+	for (unsigned i = 0; i < 5000; i++) {
+		ck_assert_int_eq(tagtso_patch_add_code(0x10000000, 0x1000, 0, 0), 0);
+		ck_assert(tagtso_patch_is_code(0x10000ffc));
+		tagtso_patch_remove_code(0x10000000, 0x1000);
+		ck_assert(!tagtso_patch_is_code(0x10000ffc));
+	}
+	ck_assert(tagtso_patch_is_code(pc_of(0)));
+}
+END_TEST
+
+START_TEST(many_pieces_of_code_are_told_apart_and_too_many_are_refused)
+{
+	unsigned n = 0;
+
+	while (n < 5000 && !tagtso_patch_add_code(0x10000000 + n * 0x2000ul, 0x1000, 0, 0))
+		n++;
+	ck_assert_uint_gt(n, 1000);
+	ck_assert_uint_lt(n, 5000);
+	for (unsigned i = 0; i < n; i++) {
+		ck_assert(tagtso_patch_is_code(0x10000000 + i * 0x2000ul));
+		ck_assert(!tagtso_patch_is_code(0x10001000 + i * 0x2000ul));
+	}
+	tagtso_patch_remove_code(0x10000000, n * 0x2000ul);
+	ck_assert(!tagtso_patch_is_code(0x10000000));
+	ck_assert(tagtso_patch_is_code(pc_of(0)));
+}
+END_TEST
+
+START_TEST(code_of_no_size_or_that_wraps_is_refused)
+{
+	ck_assert_int_eq(tagtso_patch_add_code(0x1000, 0, 0, 0), -EINVAL);
+	ck_assert_int_eq(tagtso_patch_add_code(UINT64_MAX - 8, 64, 0, 0), -EINVAL);
+	ck_assert_int_eq(tagtso_patch_add_code(0x1000, 64, UINT64_MAX - 8, 64), -EINVAL);
+}
+END_TEST
+
+START_TEST(only_a_pc_in_an_island_leads_to_a_site)
+{
+	struct tagtso_site *site = site_at(0, LDR_X0_X0);
+	uint64_t island, space = pc_of(0) + CODE;
+
+	write_code(0, LDR_X0_X0, RET);
+	ask(site, TAGTSO_FORM_MIXED);
+	island = atomic_load(&site->island);
+	ck_assert_uint_eq(island % 128, 16);
+	for (uint64_t pc = space - 64; pc < space + 4096; pc++)
+		ck_assert_ptr_eq(tagtso_patch_island_site(pc),
+		                 pc >= island && pc < island + 112 && pc % 4 == 0 ? site : NULL);
+	ck_assert_ptr_null(tagtso_patch_island_site(0));
+	ck_assert_ptr_null(tagtso_patch_island_site(pc_of(0)));
+	ck_assert_ptr_null(tagtso_patch_island_site(UINT64_MAX - 3));
+}
+END_TEST
+
+START_TEST(an_island_with_a_broken_header_leads_nowhere)
+{
+	struct tagtso_site *site = site_at(0, LDR_X0_X0);
+	struct tagtso_island *slot;
+
+	write_code(0, LDR_X0_X0, RET);
+	ask(site, TAGTSO_FORM_LOCAL);
+	slot = (void *)(uintptr_t)(atomic_load(&site->island) - 16);
+	slot->site = (void *)((uintptr_t)site + 8);
+	ck_assert_ptr_null(tagtso_patch_island_site(site->island));
+	slot->site = (void *)0x1000;
+	ck_assert_ptr_null(tagtso_patch_island_site(site->island));
+	slot->site = site;
+	ck_assert_ptr_eq(tagtso_patch_island_site(site->island), site);
+	slot->magic ^= 1;
+	ck_assert_ptr_null(tagtso_patch_island_site(site->island));
+}
+END_TEST
+
+/* ---- requests ---- */
+
+START_TEST(a_site_takes_each_form_and_goes_back_to_what_was_emitted)
+{
+	struct tagtso_site *site = site_at(0, LDR_X0_X0);
+	uint64_t value = 0x123456789abcdef0;
+
+	write_code(0, LDR_X0_X0, RET);
+	for (unsigned form = TAGTSO_FORM_LOCAL; form < TAGTSO_NFORMS; form++) {
+		site->local = site->shared = 7;
+		ask(site, form);
+		ck_assert_uint_eq(site->form, form);
+		ck_assert_uint_eq(site->wanted, form);
+		ck_assert_uint_eq(site->changes, form);
+		ck_assert_uint_eq(site->local + site->shared, 0);
+		ck_assert(branches_to_island_of(0, site));
+		ck_assert_uint_eq(load_by(0, &value), value);
+	}
+	ask(site, TAGTSO_FORM_EMITTED);
+	ck_assert_uint_eq(site->form, TAGTSO_FORM_EMITTED);
+	ck_assert_uint_eq(site->island, 0);
+	ck_assert_uint_eq(code[0], LDR_X0_X0);
+	ck_assert_uint_eq(load_by(0, &value), value);
+	ck_assert_uint_eq(TAGTSO_STAT(sites_rewritten), 3);
+	ck_assert_uint_eq(TAGTSO_STAT(forms_local), 1);
+	ck_assert_uint_eq(TAGTSO_STAT(forms_shared), 1);
+	ck_assert_uint_eq(TAGTSO_STAT(forms_mixed), 1);
+	ck_assert_uint_eq(TAGTSO_STAT(rewrites_refused), 0);
+	ck_assert_uint_eq(TAGTSO_STAT(syncs), 8);
+}
+END_TEST
+
+START_TEST(a_new_form_takes_a_new_island_and_the_old_one_still_leads_to_the_site)
+{
+	struct tagtso_site *site = site_at(0, LDR_X0_X0);
+	uint64_t old;
+
+	write_code(0, LDR_X0_X0, RET);
+	ask(site, TAGTSO_FORM_LOCAL);
+	old = site->island;
+	ask(site, TAGTSO_FORM_MIXED);
+	ck_assert_uint_ne(site->island, old);
+	ck_assert_ptr_eq(tagtso_patch_island_site(old), site);
+	ck_assert_ptr_eq(tagtso_patch_island_site(site->island), site);
+}
+END_TEST
+
+START_TEST(code_that_has_changed_is_not_touched)
+{
+	struct tagtso_site *site = site_at(0, LDR_X0_X0);
+
+	write_code(0, STR_X1_X0, RET);
+	ask(site, TAGTSO_FORM_LOCAL);
+	ck_assert_uint_eq(code[0], STR_X1_X0);
+	ck_assert_uint_eq(site->form, TAGTSO_FORM_EMITTED);
+	ck_assert_uint_eq(site->wanted, TAGTSO_FORM_EMITTED);
+	ck_assert_uint_eq(TAGTSO_STAT(rewrites_refused), 1);
+	/* The site may ask again when the code is back. */
+	ck_assert_uint_eq(site->refused, TAGTSO_REFUSED_NOT);
+	write_code(0, LDR_X0_X0, RET);
+	ask(site, TAGTSO_FORM_LOCAL);
+	ck_assert(branches_to_island_of(0, site));
+}
+END_TEST
+
+START_TEST(a_branch_of_the_emulator_is_not_mistaken_for_ours)
+{
+	struct tagtso_site *site = site_at(0, LDR_X0_X0), *other = site_at(4, LDR_X0_X0);
+
+	write_code(0, LDR_X0_X0, RET);
+	write_code(4, LDR_X0_X0, RET);
+	ask(site, TAGTSO_FORM_LOCAL);
+	ask(other, TAGTSO_FORM_LOCAL);
+	write_code(0, tagtso_form_branch(pc_of(0), other->island), RET);
+	ask(site, TAGTSO_FORM_MIXED);
+	ck_assert_uint_eq(code[0], tagtso_form_branch(pc_of(0), other->island));
+	ck_assert_uint_eq(site->form, TAGTSO_FORM_EMITTED);
+	write_code(0, tagtso_form_branch(pc_of(0), pc_of(100)), RET);
+	ask(site, TAGTSO_FORM_MIXED);
+	ck_assert_uint_eq(code[0], tagtso_form_branch(pc_of(0), pc_of(100)));
+}
+END_TEST
+
+START_TEST(recycled_code_that_comes_back_is_led_to_its_island_again)
+{
+	struct tagtso_site *site = site_at(0, LDR_X0_X0);
+	uint64_t island;
+
+	write_code(0, LDR_X0_X0, RET);
+	ask(site, TAGTSO_FORM_SHARED);
+	island = site->island;
+	write_code(0, LDR_X0_X0, RET);
+	ask(site, TAGTSO_FORM_SHARED);
+	ck_assert(branches_to_island_of(0, site));
+	ck_assert_uint_eq(site->island, island);
+	ck_assert_uint_eq(site->changes, 1);
+	/* And nothing is done where nothing is to do. */
+	ask(site, TAGTSO_FORM_SHARED);
+	ck_assert_uint_eq(TAGTSO_STAT(sites_rewritten), 2);
+}
+END_TEST
+
+START_TEST(an_instruction_without_a_form_is_refused_for_good)
+{
+	struct tagtso_site *site = site_at(0, LDR_X8_X0), *prefetch = site_at(4, PRFM);
+
+	write_code(0, LDR_X8_X0, RET);
+	write_code(4, PRFM, RET);
+	ask(site, TAGTSO_FORM_LOCAL);
+	ask(prefetch, TAGTSO_FORM_LOCAL);
+	ck_assert_uint_eq(site->refused, TAGTSO_REFUSED_FORM);
+	ck_assert_uint_ne(prefetch->refused, TAGTSO_REFUSED_NOT);
+	ck_assert_uint_eq(site->wanted, TAGTSO_FORM_EMITTED);
+	ck_assert_uint_eq(code[0], LDR_X8_X0);
+	ck_assert_uint_eq(code[4], PRFM);
+	ck_assert_uint_eq(TAGTSO_STAT(rewrites_refused), 2);
+}
+END_TEST
+
+START_TEST(a_site_whose_copy_of_the_instruction_was_damaged_is_refused)
+{
+	struct tagtso_site *site = site_at(0, LDR_X0_X0);
+
+	write_code(0, LDR_X0_X0, RET);
+	site->op.imm = 8;
+	ask(site, TAGTSO_FORM_LOCAL);
+	ck_assert_uint_eq(site->refused, TAGTSO_REFUSED_CAPSTONE);
+	ck_assert_uint_eq(code[0], LDR_X0_X0);
+}
+END_TEST
+
+START_TEST(without_island_space_a_site_stays_as_emitted)
+{
+	struct tagtso_site *site;
+
+	tagtso_patch_remove_code(pc_of(0), CODE);
+	ck_assert_int_eq(tagtso_patch_add_code(pc_of(0), CODE, pc_of(0) + CODE + 8, 128 + 128), 0);
+	for (unsigned i = 0; i < 2; i++) {
+		write_code(4 * i, LDR_X0_X0, RET);
+		site = site_at(4 * i, LDR_X0_X0);
+		ask(site, TAGTSO_FORM_LOCAL);
+		ck_assert_uint_eq(site->refused, i ? TAGTSO_REFUSED_REACH : TAGTSO_REFUSED_NOT);
+		ck_assert_uint_eq(code[4 * i] == LDR_X0_X0, i);
+	}
+}
+END_TEST
+
+START_TEST(code_that_is_not_registered_is_not_touched)
+{
+	struct tagtso_site *site = site_at(0, LDR_X0_X0);
+
+	write_code(0, LDR_X0_X0, RET);
+	tagtso_patch_remove_code(pc_of(0), CODE);
+	ask(site, TAGTSO_FORM_LOCAL);
+	ck_assert_uint_eq(code[0], LDR_X0_X0);
+	ck_assert_uint_eq(site->wanted, TAGTSO_FORM_EMITTED);
+}
+END_TEST
+
+START_TEST(a_flood_of_requests_is_served_and_what_is_dropped_can_be_asked_for_again)
+{
+	enum { SITES = 4000 };
+	unsigned rounds = 0, done;
+
+	for (unsigned i = 0; i < SITES; i++)
+		write_code(2 * i, LDR_X0_X0 + (i % 7 << 5), RET);
+	do {
+		for (unsigned i = 0; i < SITES; i++) {
+			struct tagtso_site *site = site_at(2 * i, LDR_X0_X0 + (i % 7 << 5));
+
+			if (site->form == TAGTSO_FORM_LOCAL || site->wanted != site->form)
+				continue;
+			atomic_store(&site->wanted, TAGTSO_FORM_LOCAL);
+			tagtso_patch_request(site);
+		}
+		tagtso_patch_drain();
+		done = 0;
+		for (unsigned i = 0; i < SITES; i++)
+			done += branches_to_island_of(2 * i, site_at(2 * i, LDR_X0_X0 + (i % 7 << 5)));
+	} while (done < SITES && rounds++ < 1000);
+	ck_assert_uint_eq(done, SITES);
+	ck_assert_uint_eq(TAGTSO_STAT(sites_rewritten), SITES);
+	/* Two for each batch of many. */
+	ck_assert_uint_lt(TAGTSO_STAT(syncs), SITES);
+}
+END_TEST
+
+/* ---- running code ---- */
+
+static _Atomic bool over;
+
+/* x0 = [x0], by a site whose form changes all the time. */
+static void *run_loads(void *arg)
+{
+	uint64_t value = (uintptr_t)arg, runs = 0;
+
+	while (!atomic_load_explicit(&over, memory_order_relaxed)) {
+		if (load_by(0, &value) != value)
+			return NULL;
+		runs++;
+	}
+	return (void *)(uintptr_t)(runs + 1);
+}
+
+START_TEST(threads_that_run_a_site_get_the_right_values_while_its_form_changes)
+{
+	struct tagtso_site *site = site_at(0, LDR_X0_X0);
+	pthread_t threads[2];
+	void *result;
+
+	write_code(0, LDR_X0_X0, RET);
+	for (uintptr_t i = 0; i < 2; i++)
+		pthread_create(&threads[i], NULL, run_loads, (void *)(i + 0x1234567800));
+	for (unsigned i = 1; i < 2000; i++)
+		ask(site, i % TAGTSO_NFORMS);
+	atomic_store(&over, true);
+	for (unsigned i = 0; i < 2; i++) {
+		pthread_join(threads[i], &result);
+		ck_assert_ptr_nonnull(result);
+	}
+	ck_assert_uint_eq(TAGTSO_STAT(rewrites_refused), 0);
+}
+END_TEST
+
+/* The emulator: writes its word again and again, as if the code were new. */
+static void *recycle(void *arg)
+{
+	(void)arg;
+	for (unsigned i = 0; i < 20000; i++)
+		__atomic_store_n(&code[0], i % 2 ? STR_X1_X0 : LDR_X0_X0, __ATOMIC_RELAXED);
+	__atomic_store_n(&code[0], STR_X1_X0, __ATOMIC_RELAXED);
+	atomic_store(&over, true);
+	return NULL;
+}
+
+START_TEST(a_word_that_the_emulator_writes_meanwhile_stays)
+{
+	struct tagtso_site *site = site_at(0, LDR_X0_X0);
+	pthread_t emulator;
+
+	write_code(0, LDR_X0_X0, RET);
+	pthread_create(&emulator, NULL, recycle, NULL);
+	while (!atomic_load(&over))
+		ask(site, TAGTSO_FORM_LOCAL);
+	pthread_join(emulator, NULL);
+	ask(site, TAGTSO_FORM_LOCAL);
+	ck_assert_uint_eq(code[0], STR_X1_X0);
+	ck_assert_uint_eq(site->form, TAGTSO_FORM_EMITTED);
+}
+END_TEST
+
+static void *add_and_remove(void *arg)
+{
+	(void)arg;
+	while (!atomic_load(&over)) {
+		tagtso_patch_remove_code(pc_of(0), CODE);
+		tagtso_patch_add_code(pc_of(0), CODE, pc_of(0) + CODE, ISLANDS);
+	}
+	return NULL;
+}
+
+START_TEST(code_can_be_removed_while_it_is_being_rewritten)
+{
+	pthread_t hook;
+
+	pthread_create(&hook, NULL, add_and_remove, NULL);
+	for (unsigned i = 0; i < 2000; i++) {
+		write_code(2 * i, LDR_X0_X0, RET);
+		ask(site_at(2 * i, LDR_X0_X0), TAGTSO_FORM_LOCAL);
+	}
+	atomic_store(&over, true);
+	pthread_join(hook, NULL);
+	for (unsigned i = 0; i < 2000; i++)
+		ck_assert(code[2 * i] == LDR_X0_X0 || code[2 * i] >> 26 == 5);
+}
+END_TEST
+
+/* ---- life of the thread ---- */
+
+/* The patcher's entry in /proc/self/task, or false. */
+static bool find_thread(char signals_blocked[32])
+{
+	char path[300], line[256], name[32];
+	struct dirent *entry;
+	DIR *tasks = opendir("/proc/self/task");
+	bool found = false;
+
+	while (!found && (entry = readdir(tasks))) {
+		FILE *status;
+
+		snprintf(path, sizeof(path), "/proc/self/task/%s/status", entry->d_name);
+		status = fopen(path, "r");
+		name[0] = 0;
+		while (status && fgets(line, sizeof(line), status)) {
+			sscanf(line, "Name: %31s", name);
+			if (sscanf(line, "SigBlk: %31s", signals_blocked) == 1)
+				found = !strcmp(name, "tagtso-patch");
+		}
+		if (status)
+			fclose(status);
+	}
+	closedir(tasks);
+	return found;
+}
+
+START_TEST(the_thread_blocks_what_comes_from_outside_and_ends_when_stopped)
+{
+	char blocked[32] = "";
+	struct tagtso_site *site = site_at(0, LDR_X0_X0);
+
+	write_code(0, LDR_X0_X0, RET);
+	ask(site, TAGTSO_FORM_LOCAL);
+	ck_assert(find_thread(blocked));
+	/* SIGUSR1, SIGALRM, SIGTERM; but not SIGSEGV, SIGTRAP, nor libc's own 32 and 33. */
+	ck_assert_uint_eq(strtoull(blocked, NULL, 16) & 0x180006610, 0x6200);
+	tagtso_patch_stop();
+	ck_assert(!find_thread(blocked));
+	/* Nobody serves now. */
+	atomic_store(&site->wanted, TAGTSO_FORM_SHARED);
+	tagtso_patch_request(site);
+	ck_assert_uint_eq(site->wanted, TAGTSO_FORM_LOCAL);
+	ck_assert_int_eq(tagtso_patch_start(scratch), 0);
+	ask(site, TAGTSO_FORM_SHARED);
+	ck_assert_uint_eq(site->form, TAGTSO_FORM_SHARED);
+}
+END_TEST
+
+START_TEST(starting_twice_is_starting_once)
+{
+	char blocked[32];
+
+	ck_assert_int_eq(tagtso_patch_start(scratch), 0);
+	tagtso_patch_stop();
+	tagtso_patch_stop();
+	ck_assert(!find_thread(blocked));
+}
+END_TEST
+
+START_TEST(the_child_of_a_fork_can_start_its_own)
+{
+	struct tagtso_site *site = site_at(0, LDR_X0_X0);
+	uint64_t value = 42;
+	int status;
+	pid_t child;
+
+	write_code(0, LDR_X0_X0, RET);
+	ask(site, TAGTSO_FORM_LOCAL);
+	child = fork();
+	if (!child) {
+		bool good;
+
+		atomic_store(&site->wanted, TAGTSO_FORM_MIXED); /* asked for before the fork, never served */
+		tagtso_patch_after_fork();
+		good = site->wanted == TAGTSO_FORM_LOCAL && !tagtso_patch_start(scratch);
+		ask(site, TAGTSO_FORM_MIXED);
+		good &= branches_to_island_of(0, site) && site->form == TAGTSO_FORM_MIXED && load_by(0, &value) == 42;
+		_exit(good ? 0 : 1);
+	}
+	ck_assert_int_eq(waitpid(child, &status, 0), child);
+	ck_assert_int_eq(status, 0);
+	ck_assert_uint_eq(site->form, TAGTSO_FORM_LOCAL);
+	ck_assert(branches_to_island_of(0, site));
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("patch");
+	TCase *table = tcase_create("code"), *tc = tcase_create("patch");
+	SRunner *runner = srunner_create(suite);
+	int failed;
+
+	suite_add_tcase(suite, table);
+	tcase_add_checked_fixture(table, set_up, NULL);
+	tcase_add_test(table, code_is_known_from_its_first_to_its_last_byte);
+	tcase_add_test(table, removed_code_is_unknown_and_its_place_can_be_used_again);
+	tcase_add_test(table, many_pieces_of_code_are_told_apart_and_too_many_are_refused);
+	tcase_add_test(table, code_of_no_size_or_that_wraps_is_refused);
+	suite_add_tcase(suite, tc);
+	tcase_set_timeout(tc, 120);
+	tcase_add_checked_fixture(tc, set_up_and_start, tear_down);
+	tcase_add_test(tc, only_a_pc_in_an_island_leads_to_a_site);
+	tcase_add_test(tc, an_island_with_a_broken_header_leads_nowhere);
+	tcase_add_test(tc, a_site_takes_each_form_and_goes_back_to_what_was_emitted);
+	tcase_add_test(tc, a_new_form_takes_a_new_island_and_the_old_one_still_leads_to_the_site);
+	tcase_add_test(tc, code_that_has_changed_is_not_touched);
+	tcase_add_test(tc, a_branch_of_the_emulator_is_not_mistaken_for_ours);
+	tcase_add_test(tc, recycled_code_that_comes_back_is_led_to_its_island_again);
+	tcase_add_test(tc, an_instruction_without_a_form_is_refused_for_good);
+	tcase_add_test(tc, a_site_whose_copy_of_the_instruction_was_damaged_is_refused);
+	tcase_add_test(tc, without_island_space_a_site_stays_as_emitted);
+	tcase_add_test(tc, code_that_is_not_registered_is_not_touched);
+	tcase_add_test(tc, a_flood_of_requests_is_served_and_what_is_dropped_can_be_asked_for_again);
+	tcase_add_test(tc, threads_that_run_a_site_get_the_right_values_while_its_form_changes);
+	tcase_add_test(tc, a_word_that_the_emulator_writes_meanwhile_stays);
+	tcase_add_test(tc, code_can_be_removed_while_it_is_being_rewritten);
+	tcase_add_test(tc, the_thread_blocks_what_comes_from_outside_and_ends_when_stopped);
+	tcase_add_test(tc, starting_twice_is_starting_once);
+	tcase_add_test(tc, the_child_of_a_fork_can_start_its_own);
+	srunner_run_all(runner, CK_ENV);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed > 0;
+}
