@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: MIT */
+/* The program's own faults: its handler sees the address, the code and the instruction that it would see without the preload. */
+#include <errno.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <ucontext.h>
+
+#include "cells.h"
+
+static struct worker other;
+
+/* What the handler met. The fault is of the thread that looks at it afterwards. */
+static volatile struct {
+	int count, signo, code;
+	uint64_t address, pc, x1;
+} seen;
+static sigjmp_buf away;
+static bool jump;
+
+static void on_fault(int signo, siginfo_t *info, void *context)
+{
+	ucontext_t *uc = context;
+
+	seen.count++;
+	seen.signo = signo;
+	seen.code = info->si_code;
+	seen.address = (uint64_t)info->si_addr;
+	seen.pc = uc->uc_mcontext.pc;
+	seen.x1 = uc->uc_mcontext.regs[1];
+	if (jump)
+		siglongjmp(away, 1);
+	uc->uc_mcontext.pc += 4;
+}
+
+static void catch_faults(int flags)
+{
+	struct sigaction action = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | flags};
+
+	SAME(sigaction(SIGSEGV, &action, NULL), 0, "sigaction");
+	SAME(sigaction(SIGBUS, &action, NULL), 0, "sigaction");
+}
+
+/* The call makes the site fault at `address`; the handler goes on behind it. */
+static void expect_fault(struct code c, volatile void *p, uint64_t address, int code)
+{
+	int before = seen.count;
+
+	c.fn(p, 0x5ee, 0);
+	SAME(seen.count, before + 1, "the number of faults");
+	SAME(seen.signo, SIGSEGV, "the signal");
+	SAME(seen.code, code, "si_code");
+	SAME(seen.address, address, "si_addr");
+	SAME(seen.pc, c.site, "the pc");
+	SAME(seen.x1, 0x5ee, "a register");
+}
+
+static void in_each_form(void (*fn)(struct code c), const struct snippet *snippet)
+{
+	static const enum form forms[] = {EMITTED, LOCAL, SHARED_FORM, MIXED};
+
+	catch_faults(0);
+	cells_worker_start(&other);
+	for (unsigned i = 0; i < 4; i++) {
+		struct code c = cells_emit(snippet);
+
+		CHECK(cells_train(c, forms[i]), "no form %u", forms[i]);
+		fn(c);
+	}
+}
+
+static void fault_read_only(struct code c)
+{
+	uint64_t *pages[] = {cells_mine(), cells_others(&other), cells_shared(&other), cells_map(PAGE), cells_map(64 * PAGE)};
+
+	for (unsigned i = 0; i < sizeof(pages) / sizeof(pages[0]); i++) {
+		uint64_t *p = pages[i];
+
+		SAME(mprotect(p, PAGE, PROT_READ), 0, "mprotect");
+		expect_fault(c, p + 3, (uint64_t)(p + 3), SEGV_ACCERR);
+		SAME(peek(p + 3), 0, "the memory after a store that faulted");
+		SAME(mprotect(p, PAGE, PROT_READ | PROT_WRITE), 0, "mprotect");
+		c.fn(p + 3, 4, 0);
+		SAME(peek(p + 3), 4, "the memory after it was writable again");
+	}
+}
+
+static void fault_nowhere(struct code c)
+{
+	uint64_t *p = cells_mine();
+
+	expect_fault(c, NULL, 0, SEGV_MAPERR);
+	expect_fault(c, (void *)0x18, 0x18, SEGV_MAPERR);
+	munmap(p, PAGE);
+	expect_fault(c, p + 5, (uint64_t)(p + 5), SEGV_MAPERR);
+}
+
+static void fault_no_access(struct code c)
+{
+	uint64_t *p = mmap(NULL, 4 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	expect_fault(c, p, (uint64_t)p, SEGV_ACCERR);
+	SAME(mprotect(p, 4 * PAGE, PROT_READ | PROT_WRITE), 0, "mprotect");
+	put(p, 3);
+	SAME(mprotect(p, 4 * PAGE, PROT_NONE), 0, "mprotect");
+	expect_fault(c, p, (uint64_t)p, SEGV_ACCERR);
+	SAME(mprotect(p, 4 * PAGE, PROT_READ), 0, "mprotect");
+	SAME(get(p), 3, "the memory that was out of reach for a while");
+}
+
+static void read_only_store(void)
+{
+	in_each_form(fault_read_only, &snippet_str);
+}
+
+static void read_only_atomic(void)
+{
+	in_each_form(fault_read_only, &snippet_ldadd);
+}
+
+static void nowhere(void)
+{
+	in_each_form(fault_nowhere, &snippet_str);
+	in_each_form(fault_nowhere, &snippet_ldr);
+}
+
+static void no_access(void)
+{
+	in_each_form(fault_no_access, &snippet_ldr);
+}
+
+/* The second half of an access over two pages. */
+static void fault_behind(struct code c)
+{
+	uint64_t *pages[] = {cells_map(2 * PAGE), cells_map(2 * PAGE), cells_map(2 * PAGE)};
+
+	put(pages[0], 1);
+	cells_put_on(&other, pages[1], 1);
+	for (unsigned i = 0; i < 3; i++) {
+		uint64_t *p = pages[i];
+
+		SAME(mprotect(p + PAGE / 8, PAGE, PROT_READ), 0, "mprotect");
+		expect_fault(c, (uint8_t *)p + PAGE - 4, (uint64_t)p + PAGE, SEGV_ACCERR);
+		SAME(mprotect(p + PAGE / 8, PAGE, PROT_READ | PROT_WRITE), 0, "mprotect");
+		c.fn((uint8_t *)p + PAGE - 4, 0x1122334455667788, 0);
+		SAME(peek(p + PAGE / 8 - 1) >> 32, 0x55667788, "the lower half once it can be written");
+		SAME((uint32_t)peek(p + PAGE / 8), 0x11223344, "the upper half once it can be written");
+	}
+}
+
+static void straddling_store(void)
+{
+	in_each_form(fault_behind, &snippet_str);
+}
+
+/* Out of the handler by siglongjmp, as emulators and guests do: nothing of ours may be left held. */
+static void jump_out(void)
+{
+	struct code store = cells_emit(&snippet_str), atomic = cells_emit(&snippet_ldadd);
+	volatile unsigned landed = 0;
+
+	catch_faults(0);
+	jump = true;
+	cells_worker_start(&other);
+	uint64_t *p = cells_others(&other), *q = cells_mine();
+
+	mprotect(p, PAGE, PROT_READ);
+	for (volatile unsigned i = 0; i < 500; i++) {
+		if (sigsetjmp(away, 1) == 0)
+			(i % 2 ? store : atomic).fn(i % 3 ? p : NULL, i, 0);
+		else
+			landed++;
+		put(q, i);
+	}
+	SAME(landed, 500, "landings");
+	mprotect(p, PAGE, PROT_READ | PROT_WRITE);
+	cells_put_on(&other, p, 1);
+	cells_put_on(&other, q, 2);
+	SAME(get(p) + get(q), 3, "the sum afterwards");
+}
+
+static void alternate_stack(void)
+{
+	static uint8_t stack[256 * 1024];
+	stack_t alternate = {.ss_sp = stack, .ss_size = sizeof(stack)};
+
+	SAME(sigaltstack(&alternate, NULL), 0, "sigaltstack");
+	cells_worker_start(&other);
+	catch_faults(SA_ONSTACK);
+	struct code store = cells_emit(&snippet_str);
+	uint64_t *p = cells_others(&other);
+
+	for (unsigned i = 0; i < 20; i++)
+		store.fn(p, i, 0);
+	expect_fault(store, (void *)0x20, 0x20, SEGV_MAPERR);
+	SAME(peek(p), 19, "the value");
+}
+
+/* Every signal blocked, as libc itself does around thread creation: checks must still be served. */
+static void all_blocked(void)
+{
+	sigset_t all, now;
+	struct code store = cells_emit(&snippet_str);
+
+	catch_faults(0);
+	cells_worker_start(&other);
+	uint64_t *p = cells_others(&other);
+
+	sigfillset(&all);
+	SAME(pthread_sigmask(SIG_SETMASK, &all, NULL), 0, "pthread_sigmask");
+	for (unsigned i = 0; i < 20; i++)
+		store.fn(p, i, 0);
+	SAME(peek(p), 19, "the value");
+	SAME(sigprocmask(SIG_BLOCK, &all, &now), 0, "sigprocmask");
+	CHECK(sigismember(&now, SIGTERM) == 1, "SIGTERM is not blocked");
+	store.fn(cells_mine(), 1, 0);
+}
+
+static void handlers_kept(void)
+{
+	struct sigaction old;
+
+	catch_faults(SA_NODEFER);
+	cells_worker_start(&other);
+	SAME(sigaction(SIGSEGV, NULL, &old), 0, "sigaction");
+	CHECK(old.sa_sigaction == on_fault, "sigaction gives back another handler");
+	CHECK(old.sa_flags & SA_NODEFER, "sigaction gives back other flags");
+	CHECK(signal(SIGSEGV, SIG_IGN) == (void (*)(int))(void (*)(void))on_fault, "signal gives back another handler");
+	CHECK(signal(SIGSEGV, SIG_DFL) == SIG_IGN, "signal does not give back SIG_IGN");
+	put(cells_others(&other), 1); /* served with no handler of the program's own */
+	catch_faults(SA_RESETHAND);
+	struct code store = cells_emit(&snippet_str);
+
+	expect_fault(store, NULL, 0, SEGV_MAPERR);
+	SAME(sigaction(SIGSEGV, NULL, &old), 0, "sigaction");
+	CHECK(old.sa_handler == SIG_DFL, "SA_RESETHAND does not reset");
+}
+
+const struct test cells_faults[] = {
+	TEST("read-only", "a store to a read-only page reaches the program's handler, whatever the owner and the form", read_only_store, "TAGTSO_HANDOVERS=0"),
+	TEST("read-only-atomic", "an atomic on a read-only page reaches the program's handler", read_only_atomic, "TAGTSO_HANDOVERS=0"),
+	TEST("nowhere", "an access to no memory reaches the program's handler, in each form", nowhere, "TAGTSO_HANDOVERS=0"),
+	TEST("no-access", "an access to a page without access reaches the program's handler", no_access, "TAGTSO_HANDOVERS=0"),
+	TEST("straddling-fault", "a fault in the second half of an access has the second half's address", straddling_store, "TAGTSO_HANDOVERS=0"),
+	TEST("longjmp", "leaving the program's handler by siglongjmp leaves nothing locked", jump_out, NULL),
+	TEST("sigaltstack", "the program's handler and ours run on the alternate stack", alternate_stack, NULL),
+	TEST("blocked", "traps are served while the program blocks all signals", all_blocked, NULL),
+	TEST("handlers", "the program gets back the handlers that it set", handlers_kept, NULL),
+	TEST(NULL, NULL, NULL, NULL),
+};
