@@ -162,7 +162,5 @@ int tagtso_w_execle(const char *path, const char *arg, ...)
 	}
 SPAWN(posix_spawn, pid_t)
 SPAWN(posix_spawnp, pid_t)
-#if __GLIBC_PREREQ(2, 39)
 SPAWN(pidfd_spawn, int)
 SPAWN(pidfd_spawnp, int)
-#endif

@@ -216,7 +216,6 @@ VECTOR(pwritev64v2, int, int, AT_FLAGS, , at, flags)
 VECTOR(vmsplice, int, size_t, FLAGS, , flags)
 
 /* Ranges of addresses, of this process or another: only the vector itself moves. */
-#if __GLIBC_PREREQ(2, 36)
 ssize_t tagtso_w_process_madvise(int fd, const struct iovec *v, size_t n, int advice, unsigned flags)
 {
 	__typeof__(&tagtso_w_process_madvise) real = tagtso_real(TAGTSO_FN_process_madvise);
@@ -225,7 +224,6 @@ ssize_t tagtso_w_process_madvise(int fd, const struct iovec *v, size_t n, int ad
 		v = tagtso_native(v, n * sizeof(*v));
 	return real(fd, v, n, advice, flags);
 }
-#endif
 
 /* The remote vector's addresses are another process's: only the vector itself moves. The kernel reaches remote memory by its own mapping. */
 #define REMOTE , const struct iovec *remote, unsigned long m, unsigned long flags

@@ -377,12 +377,10 @@ SCAN_VARIABLE(_IO_sscanf, char, vsscanf)
 SCAN_VARIABLE(__isoc99_sscanf, char, __isoc99_vsscanf)
 SCAN_VARIABLE(swscanf, wchar_t, vswscanf)
 SCAN_VARIABLE(__isoc99_swscanf, wchar_t, __isoc99_vswscanf)
-#if __GLIBC_PREREQ(2, 38)
 SCAN(__isoc23_vsscanf, char)
 SCAN(__isoc23_vswscanf, wchar_t)
 SCAN_VARIABLE(__isoc23_sscanf, char, __isoc23_vsscanf)
 SCAN_VARIABLE(__isoc23_swscanf, wchar_t, __isoc23_vswscanf)
-#endif
 
 /* ---- lines ---- */
 

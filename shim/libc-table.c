@@ -22,10 +22,25 @@ static long missing(void)
 	return -1;
 }
 
+/* C23 changed only what 0b in front of a number means: where glibc is older than 2.38, the functions without the prefix do. */
+static void *look_up_older(const char *name)
+{
+	static const char prefix[] = "__isoc23_";
+	size_t n = sizeof(prefix) - 1;
+
+	for (size_t i = 0; i < n; i++)
+		if (name[i] != prefix[i])
+			return NULL;
+	return tagtso_next(name + n);
+}
+
 static void *look_up(unsigned index)
 {
-	void *real = tagtso_next(tagtso_libc[index].name);
+	const char *name = tagtso_libc[index].name;
+	void *real = tagtso_next(name);
 
+	if (!real)
+		real = look_up_older(name);
 	return real ? real : (void *)missing;
 }
 

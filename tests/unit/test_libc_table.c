@@ -7,10 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The tables as they are for the newest glibc, whatever this host has. */
-#undef __GLIBC_PREREQ
-#define __GLIBC_PREREQ(major, minor) 1
-
 static const char *const interposed[] = {
 #define FUNCTION(ret, name, proto) #name,
 #include "shim/libc-all.def"
@@ -55,7 +51,7 @@ static void add_names(struct list *list, const char *text)
 
 static struct list list_of(const char *const *texts, size_t n)
 {
-	struct list list = {NULL, 0};
+	struct list list = { NULL, 0 };
 
 	for (size_t i = 0; i < n; i++)
 		add_names(&list, texts[i]);
@@ -115,12 +111,15 @@ END_TEST
 
 START_TEST(only_functions_that_exist_are_interposed)
 {
-	static const char *const libm[] = {"lgamma_r lgammaf_r lgammal_r nan nanf nanl remquo remquof remquol sincos sincosf sincosl"};
+	static const char *const libm[] = {
+		"lgamma_r lgammaf_r lgammal_r nan nanf nanl remquo remquof remquol sincos sincosf sincosl"
+	};
 	const char *text = libc_exports;
 	struct list in = LIST(interposed), libc = list_of(&text, 1), math = LIST(libm);
 
 	for (size_t i = 0; i < in.n; i++)
-		ck_assert_msg(has(&libc, in.names[i]) || has(&math, in.names[i]), "neither libc nor libm has %s", in.names[i]);
+		ck_assert_msg(has(&libc, in.names[i]) || has(&math, in.names[i]), "neither libc nor libm has %s",
+		              in.names[i]);
 }
 END_TEST
 
@@ -141,12 +140,16 @@ START_TEST(functions_that_reach_the_kernel_are_moved_to_the_alias)
 #include "shim/libc-manual.def"
 #include "shim/libc-thread.def"
 	};
-	static const char *const must[] = {
-		"read write open open64 openat stat lstat fstat access readlink readlinkat realpath getcwd mkdir rename unlink chmod "
-		"poll select epoll_wait epoll_ctl pipe ioctl fcntl fcntl64 recvmsg sendmsg readv writev fread fwrite fputs puts setvbuf "
-		"clock_gettime nanosleep gettimeofday execve posix_spawn posix_spawnp pthread_mutex_lock pthread_mutex_unlock "
-		"pthread_cond_wait pthread_cond_signal pthread_once sem_wait sem_post pthread_barrier_wait pthread_rwlock_wrlock "
-		"getaddrinfo opendir fopen fopen64 freopen popen system dlopen printf fprintf vfprintf syscall waitpid uname sysinfo"};
+	static const char *const must[] = { "read write open open64 openat stat lstat fstat access readlink readlinkat "
+		                            "realpath getcwd mkdir rename unlink chmod "
+		                            "poll select epoll_wait epoll_ctl pipe ioctl fcntl fcntl64 recvmsg sendmsg "
+		                            "readv writev fread fwrite fputs puts setvbuf "
+		                            "clock_gettime nanosleep gettimeofday execve posix_spawn posix_spawnp "
+		                            "pthread_mutex_lock pthread_mutex_unlock "
+		                            "pthread_cond_wait pthread_cond_signal pthread_once sem_wait sem_post "
+		                            "pthread_barrier_wait pthread_rwlock_wrlock "
+		                            "getaddrinfo opendir fopen fopen64 freopen popen system dlopen printf "
+		                            "fprintf vfprintf syscall waitpid uname sysinfo" };
 	struct list moved = LIST(moved_text), wanted = LIST(must);
 
 	for (size_t i = 0; i < wanted.n; i++)
@@ -163,9 +166,10 @@ START_TEST(nothing_that_calls_back_runs_unchecked)
 #define UNCHECKED_V(name, ...) #name,
 #include "shim/libc-unchecked.def"
 	};
-	static const char *const never[] = {
-		"qsort qsort_r bsearch lfind lsearch tsearch tfind tdelete twalk tdestroy scandir ftw nftw glob pthread_once call_once "
-		"fopencookie fwrite fread fflush printf fprintf vfprintf obstack_vprintf dl_iterate_phdr read write sem_wait"};
+	static const char *const never[] = { "qsort qsort_r bsearch lfind lsearch tsearch tfind tdelete twalk tdestroy "
+		                             "scandir ftw nftw glob pthread_once call_once "
+		                             "fopencookie fwrite fread fflush printf fprintf vfprintf obstack_vprintf "
+		                             "dl_iterate_phdr read write sem_wait" };
 	struct list unchecked = LIST(unchecked_text), forbidden = LIST(never);
 
 	for (size_t i = 0; i < forbidden.n; i++)
