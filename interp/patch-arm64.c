@@ -375,8 +375,7 @@ static void *work(void *arg)
 /* The shim interposes pthread_create, for guest threads: this thread is none. */
 static int create_thread(void)
 {
-	int (*create)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *) =
-		tagtso_next("pthread_create");
+	int (*create)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *) = tagtso_next("pthread_create");
 	/* A thread begins with its creator's mask. libc's own two signals stay open: setuid() in another thread waits for them. */
 	tagtso_sigmask old = tagtso_sys_sigmask(TAGTSO_SIGMASK_ASYNC & ~(TAGTSO_SIGBIT(32) | TAGTSO_SIGBIT(33)));
 	pthread_attr_t attr;
