@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* The emulator's generated code and the island space near it: a table that handlers read without locks.
  *
- * Lookups are handler code (I6). A range is published under a sequence number: odd while it is being changed, and then, for readers, not there.
- * Only hooks change ranges. They wait for the patcher, which holds a range while it writes into it, and never the other way round. */
+ * Lookups are handler code (I6). A range is published under a sequence number: odd while it is being changed, and
+ * then, for readers, not there. Only hooks change ranges. They wait for the patcher, which holds a range while it
+ * writes into it, and never the other way round. */
 #include "code.h"
 
 #include <errno.h>
@@ -36,7 +37,8 @@ struct view {
 static bool look(struct tagtso_code *range, struct view *v)
 {
 	for (;;) {
-		/* Sequentially consistent: against tagtso_patch_remove_code(), which changes it and then looks at holders. */
+		/* Sequentially consistent: against tagtso_patch_remove_code(), which changes it and then looks at
+		 * holders. */
 		uint32_t sequence = atomic_load(&range->sequence);
 
 		if (sequence & 1)
@@ -92,7 +94,8 @@ struct tagtso_site *tagtso_patch_island_site(uint64_t pc)
 
 	if (pc % 4 || pc % sizeof(*island) < offsetof(struct tagtso_island, code) || !find(pc, has_island))
 		return NULL;
-	/* The slot is one that the patcher has written, unless the range is being unmapped under a thread that runs in it. */
+	/* The slot is one that the patcher has written, unless the range is being unmapped under a thread that runs
+	 * in it. */
 	if (island->magic != TAGTSO_ISLAND_MAGIC || !tagtso_site_valid(island->site))
 		return NULL;
 	return island->site;
@@ -170,7 +173,8 @@ static void remove_range(struct tagtso_code *range)
 
 	while (!own(range))
 		yield();
-	/* Sequentially consistent, like own() and tagtso_code_hold(): either the patcher sees the change or we see the patcher. */
+	/* Sequentially consistent, like own() and tagtso_code_hold(): either the patcher sees the change or we see
+	 * the patcher. */
 	while (atomic_load(&range->holders))
 		yield();
 	set(range, &none);

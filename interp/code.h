@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The emulator's generated code and the island space near it. Lookups are handler code; the rest belongs to the patcher and the memory hooks.
- * tagtso_patch_add_code(), tagtso_patch_remove_code(), tagtso_patch_is_code() and tagtso_patch_island_site() of patch.h are here too. */
+/* The emulator's generated code and the island space near it. Lookups are handler code; the rest belongs to the
+ * patcher and the memory hooks. tagtso_patch_add_code(), tagtso_patch_remove_code(), tagtso_patch_is_code() and
+ * tagtso_patch_island_site() of patch.h are here too. */
 #ifndef TAGTSO_INTERP_CODE_H
 #define TAGTSO_INTERP_CODE_H
 
@@ -12,8 +13,8 @@
 
 #define TAGTSO_ISLAND_MAGIC 0x6f73742d67617400u /* "\0tag-tso" */
 
-/* A slot of island space. Written once, by the patcher, before the site can branch to it; never used again for another site while its
- * code is registered, because a thread may stand in it for any time. */
+/* A slot of island space. Written once, by the patcher, before the site can branch to it; never used again for
+ * another site while its code is registered, because a thread may stand in it for any time. */
 struct tagtso_island {
 	uint64_t magic;
 	struct tagtso_site *site;

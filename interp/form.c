@@ -19,8 +19,10 @@
  *                                                    2: the emitted instruction
  *                                                       b site+4
  *
- * Ordered = halfst (facts: memory model): LDR; DMB ISHLD and DMB ISHST; STR; atomics AL between DMB ISH. A thread without an owner id gets tag
- * 0 from IRG, and LDG gives 0 on memory that has no tags, so MIXED accesses such memory as the emulator emitted it. */
+ * Ordered = halfst (facts: memory model): LDR; DMB ISHLD and DMB ISHST; STR; atomics AL between DMB ISH. An LDAR or
+ * STLR keeps its own order besides. A thread
+ * without an owner id gets tag 0 from IRG, and LDG gives 0 on memory that has no tags, so MIXED accesses such memory
+ * as the emulator emitted it. */
 #include "form.h"
 
 /* What the fields of an instruction mean for the form of its class. */
@@ -48,20 +50,20 @@ static const uint8_t classes[TAGTSO_NCLASSES] = {
 	[TAGTSO_STORE_MULTI] = HAS_FORM,
 };
 
-/* Where an encoding keeps what has to change when its base register does. `rm` and immediates stand in `disp`; clearing it makes the
- * offset zero. Replacing the bits `mode` by `offset` turns pre- and post-index into the addressing without write-back. `acquire` and
- * `release` make an atomic AL.
+/* Where an encoding keeps what has to change when its base register does. `rm` and immediates stand in `disp`;
+ * clearing it makes the offset zero. Replacing the bits `mode` by `offset` turns pre- and post-index into the
+ * addressing without write-back. `acquire` and `release` make an atomic AL.
  *
  *    31 30 29   27 26 25 24 23 22 21 20        16 15 14    12 11 10 9      5 4      0
  *   +-----+-------+--+-----+-----+--+------------+-----------+-----+--------+--------+
  *   |size | 1 1 1 | V| 0 1 | opc |            imm12                |   Rn   |   Rt   |  scaled
- *   |size | 1 1 1 | V| 0 0 | opc | 0|        imm9            |mode |   Rn   |   Rt   |  00 unscaled 01 post 10 unprivileged 11 pre
+ *   |size | 1 1 1 | V| 0 0 | opc | 0|        imm9            |mode |   Rn   |   Rt   |  00 unscaled 01 post 10 LDTR 11 pre
  *   |size | 1 1 1 | V| 0 0 | opc | 1|     Rm     |option | S |1  0 |   Rn   |   Rt   |  register offset
  *   |size | 1 1 1 | 0| 0 0 | A  R| 1|     Rs     |o3| opc    |0  0 |   Rn   |   Rt   |  LSE, SWP, LDAPR
  *   |size | 0 1 1 | 0| 0 1 | opc | 0|        imm9            |0  0 |   Rn   |   Rt   |  LDAPUR, STLUR
- *   | opc | 1 0 1 | V| 0| mode | L|     imm7     |    Rt2          |   Rn   |   Rt   |  pairs: 00 no-allocate 01 post 10 offset 11 pre
+ *   | opc | 1 0 1 | V| 0| mode | L|     imm7     |    Rt2          |   Rn   |   Rt   |  pairs: 00 LDNP 01 post 10 offset 11 pre
  *   |size | 0 0 1   0  0  0|o2  A|o1|     Rs     | R|    Rt2       |   Rn   |   Rt   |  ordered, CAS, CASP
- *   | 0 Q | 0 0 1   1  0| l  P  L|R |     Rm     |opcode | S  size |   Rn   |   Vt   |  structures: l one lane, P post-index
+ *   | 0 Q | 0 0 1   1  0| l  P  L|R |     Rm     |opcode | S  size |   Rn   |   Vt   |  structures: P post-index
  *   +-----+-------+--+-----+-----+--+------------+-----------+-----+--------+--------+
  */
 static const struct encoding {
@@ -170,7 +172,8 @@ static void put_back(struct island *is)
 	put(is, tagtso_form_branch(is->pc + 4 * is->n, is->site + 4));
 }
 
-/* The emitted access with base a, without write-back: `bare` when a is the effective address, else with the emitted offset. */
+/* The emitted access with base a, without write-back: `bare` when a is the effective address, else with the emitted
+ * offset. */
 static uint32_t access_word(const struct island *is, bool bare)
 {
 	uint32_t word = (is->op->word & ~RN(31)) | RN(is->a);
@@ -212,8 +215,9 @@ static void put_writeback(struct island *is)
 		put_add(is, op->rn, op->rn, op->imm);
 }
 
-/* The register that holds the base for the access: rn, or a after a = EA where there is no offset that the access could keep. Adding first and
- * tagging then matters where rn is the index and rm the pointer: a sum of a tagged negative number carries into the tag. */
+/* The register that holds the base for the access: rn, or a after a = EA where there is no offset that the access
+ * could keep. Adding first and tagging then matters where rn is the index and rm the pointer: a sum of a tagged
+ * negative number carries into the tag. */
 static unsigned put_base(struct island *is, bool *bare)
 {
 	const struct tagtso_memop *op = is->op;
@@ -297,14 +301,16 @@ static bool uses(const struct tagtso_memop *op, unsigned r)
 	return (op->addressing == TAGTSO_ADDR_REG || op->addressing == TAGTSO_ADDR_POST_REG) && op->rm == r;
 }
 
-/* True if the hardware checks no tag (Arm ARM, D10.4: literals, and SP plus an immediate without write-back): never traps, needs no form. */
+/* True if the hardware checks no tag (literals, and SP plus an immediate without write-back): never
+ * traps, needs no form. */
 static bool is_unchecked(const struct tagtso_memop *op)
 {
 	return op->addressing == TAGTSO_ADDR_LITERAL || (op->addressing == TAGTSO_ADDR_OFFSET && op->rn == 31);
 }
 
-/* True if the data registers are such that a trap half way would lose the base. With write-back that is not a defined instruction; a pair
- * may have loaded one register when the other half faults, and only an instruction's own base register is restored then. */
+/* True if the data registers are such that a trap half way would lose the base. With write-back that is not a defined
+ * instruction; a pair may have loaded one register when the other half faults, and only an instruction's own base
+ * register is restored then. */
 static bool loses_base(const struct tagtso_memop *op)
 {
 	if ((op->flags & TAGTSO_F_VECTOR) || op->rn == 31)

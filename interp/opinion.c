@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* The second opinion: prints a decoded instruction the way Capstone does, and compares the texts (I5). Not handler code.
+/* The second opinion: prints a decoded instruction the way Capstone does, and compares the texts (I5). Not handler
+ * code.
  *
- * Text is what a disassembler is used and tested for, and it says everything that matters here: mnemonic (which holds size, sign, order and kind of
- * access), registers with their widths, immediates, addressing. Capstone's structured details say less and are wrong more often. */
+ * Text is what a disassembler is used and tested for, and it says everything that matters here: mnemonic (which holds
+ * size, sign, order and kind of access), registers with their widths, immediates, addressing. Capstone's structured
+ * details say less and are wrong more often. */
 #include "opinion.h"
 
 #include <capstone/capstone.h>
@@ -122,7 +124,8 @@ static const char *order_suffix(const struct tagtso_memop *op)
 	return orders[!!(op->flags & TAGTSO_F_ACQUIRE) + 2 * !!(op->flags & TAGTSO_F_RELEASE)];
 }
 
-/* Which of the single-register encodings the word is: the fields do not tell LDUR from LDR or LDLAR from LDAR, but the name does. */
+/* Which of the single-register encodings the word is: the fields do not tell LDUR from LDR or LDLAR from LDAR, but
+ * the name does. */
 static const char *single_name(const struct tagtso_memop *op)
 {
 	bool load = op->cls == TAGTSO_LOAD, limited = !(op->word & 1 << 15);

@@ -20,17 +20,19 @@ struct tagtso_opinion {
 int tagtso_opinion_open(struct tagtso_opinion *opinion); /* 0 or -errno */
 void tagtso_opinion_close(struct tagtso_opinion *opinion);
 
-/* Capstone's text of the word at pc: "ldr x0, [x1, #0x10]". False if it knows no such instruction (text is then the word in hexadecimal). */
+/* Capstone's text of the word at pc: "ldr x0, [x1, #0x10]". False if it knows no such instruction (text is then the
+ * word in hexadecimal). */
 bool tagtso_opinion_text(struct tagtso_opinion *opinion, uint64_t pc, uint32_t word, char text[TAGTSO_TEXT]);
 
-/* Our text of op at pc, made from the decoder's fields alone as far as they go; the same as Capstone's where both understand the word. False for classes that have none
- * (OTHER, UNKNOWN, PREFETCH). */
+/* Our text of op at pc, made from the decoder's fields alone as far as they go; the same as Capstone's where both
+ * understand the word. False for classes that have none (OTHER, UNKNOWN, PREFETCH). */
 bool tagtso_memop_text(const struct tagtso_memop *op, uint64_t pc, char text[TAGTSO_TEXT]);
 
 /* Compares texts by the values of their numbers: Capstone prints some in decimal, and some negative ones as large. */
 bool tagtso_text_equal(const char *a, const char *b);
 
-/* True if Capstone and the decoder say the same about op.word: mnemonic, registers and their widths, immediates, addressing. Any doubt is a no. */
+/* True if Capstone and the decoder say the same about op.word: mnemonic, registers and their widths, immediates,
+ * addressing. Any doubt is a no. */
 bool tagtso_opinion_agrees(struct tagtso_opinion *opinion, const struct tagtso_memop *op, uint64_t pc);
 
 #endif

@@ -3,9 +3,10 @@
  *
  * tagtso_patch_request() is handler code (I6); everything else runs in the patcher's thread or in hooks.
  *
- * A batch: the islands of all its sites are written and their caches cleaned; membarrier(SYNC_CORE), after which no core can hold stale
- * instructions of these islands; the words at the sites are exchanged by compare-and-swap; caches again; membarrier(SYNC_CORE), after which every
- * thread runs the new words. Until then a thread may run either word of a site: both are right at every moment. */
+ * A batch: the islands of all its sites are written and their caches cleaned; membarrier(SYNC_CORE), after which no
+ * core can hold stale instructions of these islands; the words at the sites are exchanged by compare-and-swap; caches
+ * again; membarrier(SYNC_CORE), after which every thread runs the new words. Until then a thread may run either word
+ * of a site: both are right at every moment. */
 #include "patch.h"
 
 #include <errno.h>
@@ -29,7 +30,8 @@ enum { BOX = 512, TRIES = 16, BATCH = 64, STACK = 256 * 1024 };
 
 enum state { STOPPED, STARTING, RUNNING, STOPPING };
 
-/* Requests: an unordered box, so that one compare-and-swap puts a request in and nobody waits for an interrupted sender. */
+/* Requests: an unordered box, so that one compare-and-swap puts a request in and nobody waits for an interrupted
+ * sender. */
 static _Atomic(struct tagtso_site *) box[BOX]; /* handlers: NULL to site; the patcher: back to NULL */
 static _Atomic uint32_t bell;    /* futex: 1 = look into the box; handlers set it, the patcher clears it */
 static _Atomic uint32_t pending; /* requests put into the box and not yet served */
@@ -100,7 +102,8 @@ void tagtso_patch_request(struct tagtso_site *site)
 
 /* ---- caches and cores ---- */
 
-/* Makes [start, start+size) visible to instruction fetch of all cores that synchronise afterwards (Arm ARM, B2.2.5 and the sequence in D7). */
+/* Makes [start, start+size) visible to instruction fetch of all cores that synchronise afterwards (Arm ARM,
+ * "Concurrent modification and execution of instructions" and the cache maintenance sequence there). */
 static void clean(uintptr_t start, size_t size)
 {
 	uint64_t ctr;
@@ -171,7 +174,8 @@ static enum tagtso_refusal write_island(struct job *job, uint64_t pc)
 	return TAGTSO_REFUSED_NOT;
 }
 
-/* The island that the site has already, if it is still there and of the form asked for: code that was recycled came back as it was. */
+/* The island that the site has already, if it is still there and of the form asked for: code that was recycled came
+ * back as it was. */
 static bool find_island(struct job *job)
 {
 	uint64_t island = atomic_load_explicit(&job->site->island, memory_order_relaxed);
@@ -304,7 +308,8 @@ static bool is_in(const struct job *jobs, unsigned n, const struct tagtso_site *
 	return false;
 }
 
-/* Takes up to BATCH requests out of the box. A request that is made again while its site is in a batch waits for the next. */
+/* Takes up to BATCH requests out of the box. A request that is made again while its site is in a batch waits for the
+ * next. */
 static unsigned gather(struct job *jobs)
 {
 	unsigned n = 0;
@@ -361,7 +366,8 @@ static void *work(void *arg)
 	(void)arg;
 	become_worker();
 	while (atomic_load_explicit(&state, memory_order_acquire) != STOPPING) {
-		/* Acquire: pairs with ring(). The bell is cleared first and the box looked at afterwards, so nothing is overlooked. */
+		/* Acquire: pairs with ring(). The bell is cleared first and the box looked at afterwards, so nothing
+		 * is overlooked. */
 		if (!atomic_exchange_explicit(&bell, 0, memory_order_acq_rel))
 			tagtso_sys(__NR_futex, &bell, FUTEX_WAIT_PRIVATE, 0, 0);
 		while ((n = gather(jobs)))
@@ -376,7 +382,8 @@ static void *work(void *arg)
 static int create_thread(void)
 {
 	int (*create)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *) = tagtso_next("pthread_create");
-	/* A thread begins with its creator's mask. libc's own two signals stay open: setuid() in another thread waits for them. */
+	/* A thread begins with its creator's mask. libc's own two signals stay open: setuid() in another thread waits
+	 * for them. */
 	tagtso_sigmask old = tagtso_sys_sigmask(TAGTSO_SIGMASK_ASYNC & ~(TAGTSO_SIGBIT(32) | TAGTSO_SIGBIT(33)));
 	pthread_attr_t attr;
 	int error = EAGAIN;

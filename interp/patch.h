@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Rewrites sites: islands, the second opinion of Capstone, caches, and the one thread that does it outside the handler (I5, I6). */
+/* Rewrites sites: islands, the second opinion of Capstone, caches, and the one thread that does it outside the
+ * handler (I5, I6). */
 #ifndef TAGTSO_INTERP_PATCH_H
 #define TAGTSO_INTERP_PATCH_H
 
@@ -14,11 +15,11 @@ enum tagtso_refusal {
 	TAGTSO_REFUSED_FORM,     /* no encoding of this form for this instruction */
 	TAGTSO_REFUSED_CAPSTONE, /* the two decoders do not agree */
 	TAGTSO_REFUSED_REACH,    /* no island space within 128 MB */
-	TAGTSO_REFUSED_STALE, /* the word at the site is not ours any more; only counted: the site may ask again when it traps again */
+	TAGTSO_REFUSED_STALE,    /* the word at the site is not ours any more: only counted, the site may ask again */
 };
 
-/* Generated code of the emulator: [base, base+size), with island space [islands, islands+islands_size) near it, both writable and executable.
- * Called by the memory hooks; takes no lock that the handler needs. */
+/* Generated code of the emulator: [base, base+size), with island space [islands, islands+islands_size) near it, both
+ * writable and executable. Called by the memory hooks; takes no lock that the handler needs. */
 int tagtso_patch_add_code(uint64_t base, uint64_t size, uint64_t islands, uint64_t islands_size);
 void tagtso_patch_remove_code(uint64_t base, uint64_t size);
 /* True if pc is in registered generated code. Async-signal-safe, lock-free. */
@@ -26,12 +27,14 @@ bool tagtso_patch_is_code(uint64_t pc);
 /* The site whose island holds pc, or NULL. Async-signal-safe, lock-free. */
 struct tagtso_site *tagtso_patch_island_site(uint64_t pc);
 
-/* Asks the worker to give `site` the form in site->wanted; if it has that form (recycled code came back with the same word at the
- * same place, so the site traps outside its island), to branch to its island again. Async-signal-safe: a lock-free ring and a futex wake. A full ring drops the request
- * (site->wanted is set back to form, so that it is asked for again at a later trap). */
+/* Asks the worker to give `site` the form in site->wanted; if it has that form (recycled code came back with the same
+ * word at the same place, so the site traps outside its island), to branch to its island again. Async-signal-safe: a
+ * lock-free ring and a futex wake. A full ring drops the request (site->wanted is set back to form, so that it is
+ * asked for again at a later trap). */
 void tagtso_patch_request(struct tagtso_site *site);
 
-/* Starts the worker thread (all signals blocked, no guest code): called when the shim wakes, before a second guest thread runs. 0 or -errno. */
+/* Starts the worker thread (all signals blocked, no guest code): called when the shim wakes, before a second guest
+ * thread runs. 0 or -errno. */
 int tagtso_patch_start(struct tagtso_scratch scratch);
 /* Ends the worker; called when the last guest thread ends, so that the process can end as it would without us. */
 void tagtso_patch_stop(void);

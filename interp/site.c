@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* The site table: an array of sites that only grows, and an index of 32-bit words that finds them. Handler code: lock-free (I6).
+/* The site table: an array of sites that only grows, and an index of 32-bit words that finds them. Handler code:
+ * lock-free (I6).
  *
- * A site is filled before its number is published in the index, so a reader never waits for a writer, not even for one that it has
- * interrupted. Entries are never removed: for one key all threads probe the same entries in the same order and take the first free one,
- * so a key is found at most once. */
+ * A site is filled before its number is published in the index, so a reader never waits for a writer, not even for
+ * one that it has interrupted. Entries are never removed: for one key all threads probe the same entries in the same
+ * order and take the first free one, so a key is found at most once. */
 #include "site.h"
 
 #include <errno.h>
@@ -28,7 +29,10 @@ static void *reserve(uint64_t bytes)
 }
 #endif
 
-/* An index entry: number of the site, counted from 1, and 8 bits of its key's hash, so that most other sites need not be looked at.
+#pragma GCC poison malloc free calloc realloc printf fprintf snprintf memcpy memset strlen pthread_mutex_lock
+
+/* An index entry: number of the site, counted from 1, and 8 bits of its key's hash, so that most other sites need not
+ * be looked at.
  *
  *    31       24 23                                0
  *   +-----------+-----------------------------------+
@@ -66,9 +70,9 @@ static uint64_t mix(uint64_t x)
 	return x ^ (x >> 32);
 }
 
-/* The n-th group of entries (one cache line) in which a key is looked for. 256 bytes of code share their first group and neighbours in
- * code are neighbours in the index, so that the index populates pages in proportion to the code that traps; crowded code (recycled
- * again and again: same pc, other words) spills to places all over the index. */
+/* The n-th group of entries (one cache line) in which a key is looked for. 256 bytes of code share their first group
+ * and neighbours in code are neighbours in the index, so that the index populates pages in proportion to the code
+ * that traps; crowded code (recycled again and again: same pc, other words) spills to places all over the index. */
 static uint32_t probe_group(uint64_t pc, unsigned n)
 {
 	uint64_t group = n ? mix((pc >> 8) * 64 + n) : (pc >> 8) + mix(pc >> 21);
@@ -118,7 +122,8 @@ struct tagtso_site *tagtso_site_get(uint64_t pc, uint32_t word)
 	for (unsigned i = 0; i < PROBES * GROUP; i++) {
 		uint32_t slot = ((uint32_t)(pc >> 2) + i) % GROUP;
 		_Atomic uint32_t *at = table.index + probe_group(pc, i / GROUP) * GROUP + slot;
-		/* Acquire: pairs with the publishing compare-and-swap, after which the site's key and op are there to be read. */
+		/* Acquire: pairs with the publishing compare-and-swap, after which the site's key and op are there to
+		 * be read. */
 		uint32_t entry = atomic_load_explicit(at, memory_order_acquire);
 		struct tagtso_site *site;
 
@@ -129,7 +134,8 @@ struct tagtso_site *tagtso_site_get(uint64_t pc, uint32_t word)
 			                                            memory_order_acq_rel, memory_order_acquire))
 				return publish(number);
 		}
-		/* If another thread has put the same key here meanwhile, the site that was filled for nothing stays unused. */
+		/* If another thread has put the same key here meanwhile, the site that was filled for nothing stays
+		 * unused. */
 		site = match(entry, tag, pc, word);
 		if (site)
 			return site;

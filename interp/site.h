@@ -27,9 +27,11 @@ struct tagtso_site {
 };
 _Static_assert(sizeof(struct tagtso_site) == 64, "one cache line");
 
-/* Reserves address space for `max` sites (a power of two, at most 2^24); pages are populated as they are used. 0 or -errno. */
+/* Reserves address space for `max` sites (a power of two, at most 2^24); pages are populated as they are used. 0 or
+ * -errno. */
 int tagtso_site_init(uint32_t max);
-/* The site of (pc, word), decoding and inserting it at first sight; NULL when the table is full. Lock-free, async-signal-safe. */
+/* The site of (pc, word), decoding and inserting it at first sight; NULL when the table is full. Lock-free,
+ * async-signal-safe. */
 struct tagtso_site *tagtso_site_get(uint64_t pc, uint32_t word);
 /* Sites inserted so far. */
 uint32_t tagtso_site_count(void);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Runs random memory instructions as emitted and as islands (LOCAL, SHARED, MIXED) on memory with each kind of tag, and compares all registers and
- * memory. The reference is the emitted instruction with tag checks off. Where an island must trap, its registers must be untouched.
+/* Runs random memory instructions as emitted and as islands (LOCAL, SHARED, MIXED) on memory with each kind of tag,
+ * and compares all registers and memory. The reference is the emitted instruction with tag checks off. Where an
+ * island must trap, its registers must be untouched.
  *
- *     islands [instances per encoding] [seed]
+ * islands [instances per encoding] [seed]
  *
  * Exit status 0, 1 after a difference (which is printed), 77 without MTE. */
 #include <errno.h>
@@ -290,7 +291,8 @@ static bool is_atomic(const struct tagtso_memop *op)
 	return op->cls == TAGTSO_LSE || op->cls == TAGTSO_CAS || op->cls == TAGTSO_CASP;
 }
 
-/* Where the access shall be: aligned for atomics and ordered accesses; for others anywhere, also across granules and pages. */
+/* Where the access shall be: aligned for atomics and ordered accesses; for others anywhere, also across granules and
+ * pages. */
 static uint64_t choose_address(const struct instance *t)
 {
 	uint64_t address = (uintptr_t)t->memory + DATA / 2 - 128 + random_bits() % 256;

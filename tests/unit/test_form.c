@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Behaviour of the island encoder: each word of each island is read back by Capstone (by our decoder, which is tested against Capstone 5, and by bit
- * patterns of the architecture where Capstone 4 does not know an instruction) and compared with text that is written here from the form's
- * definition. */
+/* Behaviour of the island encoder: each word of each island is read back by Capstone (by our decoder, which is tested
+ * against Capstone 5, and by bit patterns of the architecture where Capstone 4 does not know an instruction) and
+ * compared with text that is written here from the form's definition. */
 #include <check.h>
 #include <inttypes.h>
 #include <stdarg.h>
@@ -64,8 +64,8 @@ static bool is_atomic(const struct tagtso_memop *op)
 	return op->cls == TAGTSO_LSE || op->cls == TAGTSO_CAS || op->cls == TAGTSO_CASP;
 }
 
-/* The access with base x8 and `offset`: the text of the emitted instruction up to its address, and a new address. Where addressing
- * changes, LDR becomes LDUR, which is the encoding with an unscaled offset. */
+/* The access with base x8 and `offset`: the text of the emitted instruction up to its address, and a new address.
+ * Where addressing changes, LDR becomes LDUR, which is the encoding with an unscaled offset. */
 static void say_access(struct listing *l, const struct tagtso_memop *emitted, int32_t offset, bool ordered)
 {
 	bool single = emitted->cls == TAGTSO_LOAD || emitted->cls == TAGTSO_STORE;
@@ -196,7 +196,8 @@ static void describe(uint32_t word, uint64_t pc, char text[TAGTSO_TEXT])
 
 	if (tagtso_opinion_text(&opinion, pc, word, text))
 		return;
-	/* IRG <Xd|SP>, <Xn|SP>{, <Xm>}: 1001 1010 110m mmmm 0001 00nn nnnd dddd. LDG <Xt>, [<Xn|SP>, #simm]: 1101 1001 011i iiii iiii 00nn nnnt tttt */
+	/* IRG <Xd|SP>, <Xn|SP>{, <Xm>}:  1001 1010 110m mmmm 0001 00nn nnnd dddd
+	 * LDG <Xt>, [<Xn|SP>, #simm]:    1101 1001 011i iiii iiii 00nn nnnt tttt */
 	if ((word & 0xfffffc00) == 0x9adf1000)
 		snprintf(text, TAGTSO_TEXT, "irg %s, %s", x(word & 31), x(word >> 5 & 31));
 	else if ((word & 0xfffffc00) == 0xd9600000)
