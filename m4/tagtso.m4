@@ -27,17 +27,22 @@ AC_DEFUN([TAGTSO_CC_NEED], [
 	AS_CASE([" $$1 "], [*" $2 "*], [], [AC_MSG_ERROR([$CC does not take $2: needs $3])])
 ])
 
-# TAGTSO_LIBRARY(PREFIX, MODULE, HEADER, FUNCTION, DEBIAN-PACKAGE, [LIBRARY = MODULE]): sets PREFIX_CFLAGS and PREFIX_LIBS,
-# by pkg-config, else by trying to link.
+# TAGTSO_LIBRARY(PREFIX, MODULE, HEADER, FUNCTION, DEBIAN-PACKAGE, [LIBRARY = MODULE], [OTHER-LIBRARIES]): sets PREFIX_CFLAGS and
+# PREFIX_LIBS, by pkg-config, else by trying to link.
 AC_DEFUN([TAGTSO_LIBRARY], [
 	PKG_CHECK_MODULES([$1], [$2], [], [
 		tagtso_found=no
 		AC_CHECK_HEADER([$3], [
-			AC_CHECK_LIB([m4_default([$6], [$2])], [$4], [tagtso_found=yes])
+			TAGTSO_TRY_LIBRARY(m4_ifval([$6], [[$6]], [[$2]]), [$4], [$1_LIBS], [$7])
 		])
 		AS_IF([test $tagtso_found = no], [AC_MSG_ERROR([$2 not found for $host: install $5])])
-		$1_LIBS="-l[]m4_default([$6], [$2])"
 	])
+])
+
+# TAGTSO_TRY_LIBRARY(LIBRARY, FUNCTION, VARIABLE, OTHER-LIBRARIES): sets VARIABLE and tagtso_found if FUNCTION links.
+AC_DEFUN([TAGTSO_TRY_LIBRARY], [
+	AC_CHECK_LIB([$1], [$2], [tagtso_found=yes
+		$3="-l$1 $4"], [], [$4])
 ])
 
 # TAGTSO_JEMALLOC: the archive that is linked in hidden (alloc/jemalloc.am). Its extent hooks need 5.3.
