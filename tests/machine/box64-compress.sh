@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# Debian's zstd and pigz with two threads in box64: the same bytes as without the preload, every time.
+# test-seconds: 1500
+# shellcheck source=tests/machine/box64.bash
+. "$TAGTSO_TREE/machine/box64.bash"
+RUNS=${RUNS:-20}
+
+# 1.3 MB: text, noise, text
+awk 'BEGIN { x = 17; for (n = 0; n < 60000; n++) { x = x * 16807 % 2147483647; printf "%d %s ", x % 1000, substr("some words that come again", x % 20, 6) } }' >text
+gzip -9 -n -c "$amd64/bash" | head -c 300000 >noise
+cat text noise text | head -c 1300000 >data
+
+# compare NAME COMMAND…
+compare() {
+    local name=$1 run good=0
+    shift
+    without "$@" <data >wanted || echo "without the preload: status $?"
+    for ((run = 1; run <= RUNS; run++)); do
+        if with "$@" <data >got 2>err && cmp -s got wanted; then good=$((good + 1)); else
+            echo "run $run: $(wc -c <got) bytes, wanted $(wc -c <wanted); first difference: $(cmp got wanted 2>&1); errors:"
+            head -n 5 err
+        fi
+    done
+    is "$name: byte-identical in $RUNS of $RUNS runs" "$good" "$RUNS"
+}
+
+compare "zstd -T2" "$amd64/zstd" -3 -T2 -B512K -c
+compare "pigz -p 2" "$amd64/pigz" -p 2 -n -c
+is "zstd and pigz: every run was active" "$(grep -l '"state": *"active"' reports/zstd* reports/pigz* | wc -l)" "$((2 * RUNS))"
+at_least "zstd and pigz: sites were rewritten" sites_rewritten "$RUNS"
+at_least "zstd and pigz: accesses were interpreted" interpreted_plain "$RUNS"
+at_least "zstd and pigz: guest heap was covered" heap_bytes 100000
