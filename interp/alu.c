@@ -443,7 +443,7 @@ static bool three_sources(uint32_t word, unsigned long long *r)
 		break;
 	case 2:
 	case 6:
-		if (sub)
+		if (sub || field(word, 10, 5) != 31)
 			return false;
 		set(r, field(word, 0, 5), true, multiply_high(a, b, op == 2));
 		return true;

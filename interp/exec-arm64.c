@@ -470,8 +470,8 @@ static enum tagtso_exec store_multiple(const struct tagtso_memop *op, struct tag
 }
 
 /* Whoever settled the granules looked at 64 bytes: DCZID_EL0 must say 4 (log2 of the words), and not that DC ZVA is prohibited. */
-static enum tagtso_exec zero_block(struct tagtso_frame *frame, uint64_t pointer, enum tagtso_order order,
-                                   struct tagtso_fault *fault)
+static enum tagtso_exec zero_block(const struct tagtso_memop *op, struct tagtso_frame *frame, uint64_t pointer,
+                                   enum tagtso_order order, struct tagtso_fault *fault)
 {
 	uint64_t dczid;
 
@@ -479,6 +479,7 @@ static enum tagtso_exec zero_block(struct tagtso_frame *frame, uint64_t pointer,
 	if ((dczid & 31) != 4)
 		return TAGTSO_EXEC_UNKNOWN;
 	before_store(order);
+	pointer |= get(frame, op->rt) & 63; /* what a fault reports is the register's address, not the block's */
 	if (A(zva)(pointer, NULL, NULL, fault))
 		return failed(fault);
 	frame->x[TAGTSO_PC] += 4;
@@ -516,7 +517,7 @@ enum tagtso_exec tagtso_exec(const struct tagtso_memop *op, struct tagtso_frame 
 	case TAGTSO_STORE_MULTI:
 		return store_multiple(op, frame, pointer, order, fault);
 	case TAGTSO_ZERO_BLOCK:
-		return zero_block(frame, pointer, order, fault);
+		return zero_block(op, frame, pointer, order, fault);
 	case TAGTSO_PREFETCH:
 		frame->x[TAGTSO_PC] += 4;
 		return TAGTSO_EXEC_DONE;

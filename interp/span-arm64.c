@@ -206,7 +206,8 @@ static enum step other_access(struct span *span, const struct tagtso_memop *op)
 	uint64_t address = tagtso_exec_address(op, &span->frame), bytes = tagtso_memop_bytes(op), top = 0;
 	struct tagtso_fault fault;
 
-	if (op->flags & TAGTSO_F_VECTOR || (address <= (span->address | 15) && address + bytes > (span->address & ~15ull)))
+	if (op->flags & TAGTSO_F_VECTOR ||
+	    (address <= (span->address | 15) && address + bytes > (span->address & ~15ull)))
 		return STEP_UNKNOWN;
 	if (op->addressing != TAGTSO_ADDR_LITERAL)
 		top = span->r[op->rn] & 0xffull << 56;

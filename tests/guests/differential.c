@@ -18,6 +18,7 @@ static struct {
 } options = { .count = 2000, .only = -1 };
 
 static unsigned failures;
+static unsigned absent;    /* words that this processor does not have */
 static unsigned unchecked; /* words that should have trapped, of a kind that some emulations do not check */
 
 /* ---- random ------------------------------------------------------------------------------------------------------------ */
@@ -94,11 +95,11 @@ static void result(bool ok, const char *sentence)
 
 static void failed(const char *class, unsigned number, uint32_t word, const char *how, const char *what)
 {
-	failures++;
-	if (options.quiet || failures > 20)
+	if (failures++ % 1000 >= 20 || options.quiet)
 		return;
 	printf("# %s %u, word %08x, %s: %s\n", class, number, word, how, what);
-	printf("# replay: differential --class %s --seed %llu --only %u\n", class, (unsigned long long)options.seed, number);
+	printf("# replay: differential --class %s --seed %llu --only %u\n", class, (unsigned long long)options.seed,
+	       number);
 }
 
 static bool wanted(const char *class)
@@ -247,27 +248,38 @@ static const char *difference_of_registers(const struct registers *a, const stru
 	return NULL;
 }
 
-static const char *difference(const struct window *before, const struct outcome *a, const struct outcome *b)
+/* ESR_EL1.WnR: for LD<op> that fault, QEMU 10 sets it with tag checks off and not with them on. */
+static bool same_fault(const struct instance *it, const struct tagtso_fault *a, const struct tagtso_fault *b)
+{
+	uint64_t mask = it->op.cls == TAGTSO_LSE ? ~(1ull << 6) : ~0ull;
+
+	return a->signo == b->signo && a->code == b->code && a->address == b->address && !((a->esr ^ b->esr) & mask);
+}
+
+static const char *difference(const struct instance *it, const struct outcome *a, const struct outcome *b)
 {
 	static char text[200];
 
 	if (a->faulted != b->faulted)
 		return a->faulted ? "only the native one faulted" : "only the interpreted one faulted";
-	if (a->faulted && memcmp(&a->fault, &b->fault, sizeof(a->fault))) {
-		snprintf(text, sizeof(text), "faults: native %d/%d at %llx esr %llx, interpreted %d/%d at %llx esr %llx",
-		         a->fault.signo, a->fault.code, (unsigned long long)a->fault.address, (unsigned long long)a->fault.esr,
-		         b->fault.signo, b->fault.code, (unsigned long long)b->fault.address, (unsigned long long)b->fault.esr);
+	if (a->faulted && !same_fault(it, &a->fault, &b->fault)) {
+		snprintf(text, sizeof(text),
+		         "faults: native %d/%d at %llx esr %llx, interpreted %d/%d at %llx esr %llx", a->fault.signo,
+		         a->fault.code, (unsigned long long)a->fault.address, (unsigned long long)a->fault.esr,
+		         b->fault.signo, b->fault.code, (unsigned long long)b->fault.address,
+		         (unsigned long long)b->fault.esr);
 		return text;
 	}
 	for (unsigned i = 0; i < a->after.bytes; i++) {
 		/* What a store that faults leaves of its part in good memory is not defined: nothing is good. */
-		if (a->after.data[i] != b->after.data[i] && !(a->faulted && b->after.data[i] == before->data[i])) {
+		if (a->after.data[i] != b->after.data[i] && !(a->faulted && b->after.data[i] == it->before.data[i])) {
 			snprintf(text, sizeof(text), "memory at %llx: native %02x, interpreted %02x",
 			         (unsigned long long)a->after.from + i, a->after.data[i], b->after.data[i]);
 			return text;
 		}
 	}
-	return difference_of_registers(&a->out, &b->out);
+	/* What a load that faults leaves in its destination is not defined either; interpret() has seen that all is as it was. */
+	return a->faulted ? NULL : difference_of_registers(&a->out, &b->out);
 }
 
 /* ---- making instances -------------------------------------------------------------------------------------------------- */
@@ -411,7 +423,7 @@ static void compare(struct sandbox *box, const struct instance *it, const struct
 	if (!what && (box->result == TAGTSO_EXEC_TAG || box->result == TAGTSO_EXEC_UNKNOWN))
 		what = box->result == TAGTSO_EXEC_TAG ? "TAG for a right tag" : "UNKNOWN";
 	if (!what)
-		what = difference(&it->before, native, &interpreted);
+		what = difference(it, native, &interpreted);
 	if (what)
 		failed(it->class, it->number, it->word, how, what);
 }
@@ -438,7 +450,7 @@ static void compare_straddling(struct sandbox *box, const struct instance *it)
 		unchecked++;
 	else if (got != TAGTSO_EXEC_TAG)
 		failed(it->class, it->number, it->word, "second granule", "not answered TAG");
-	else if (fault.address != last)
+	else if (fault.address != last && it->op.cls != TAGTSO_ZERO_BLOCK) /* there it may be any of the block */
 		failed(it->class, it->number, it->word, "second granule", "reported at another address");
 	else if (memcmp(&box->in, &it->in, sizeof(it->in)) || memcmp(&after, &it->before, sizeof(after)))
 		failed(it->class, it->number, it->word, "second granule", "something changed");
@@ -450,6 +462,10 @@ static void one(struct sandbox *box, const struct instance *it)
 
 	put_word(box, MIDDLE, it->word);
 	perform(box, it, &native);
+	if (native.faulted && native.fault.signo == SIGILL) {
+		absent++;
+		return;
+	}
 	put_word(box, MIDDLE, BRK_TRAP);
 	compare(box, it, &native, "in place of a breakpoint");
 	if (have_mte && is_checked(&it->op)) {
@@ -491,7 +507,8 @@ static void class_runs(unsigned cls, const char *name, unsigned count, bool edge
 	}
 	sandbox_free(&box);
 	snprintf(sentence, sizeof(sentence), "%u %s: %s", done, name,
-	         edges ? "faults are those of the processor, and nothing else changes" : "registers, memory, write-back, pc and faults are those of the processor");
+	         edges ? "faults are those of the processor, and nothing else changes"
+	               : "registers, memory, write-back, pc and faults are those of the processor");
 	result(failures == before && done, sentence);
 	if (!done)
 		failures++;
@@ -530,7 +547,7 @@ static uint32_t shorten(struct random *random, uint32_t word)
 {
 	uint32_t near = below(random, CODE_WORDS - 2) + 1 - MIDDLE;
 
-	if (near == 0) /* a loop without end */
+	if (near + 1 < 2) /* to itself or to START: a loop without end */
 		near = 1;
 	if ((word & 0x7c000000) == 0x14000000)
 		return (word & ~0x3ffffffu) | (near & 0x3ffffff);
@@ -541,10 +558,23 @@ static uint32_t shorten(struct random *random, uint32_t word)
 	return word;
 }
 
+static bool have_flagm(void)
+{
+	return getauxval(AT_HWCAP) & HWCAP_FLAGM;
+}
+
+/* RMIF, SETF8, SETF16, CFINV */
+static bool needs_flagm(uint32_t word)
+{
+	return (word & 0xffe07c10) == 0xba000400 || (word & 0xffffbc1f) == 0x3a00080d ||
+	       (word & 0xfffff0ff) == 0xd500401f;
+}
+
 /* Words of the integer and branch groups that the interpreter says it knows. Unallocated ones among them show as native faults. */
 static uint32_t integer_word(struct random *random, bool branches)
 {
-	static const uint32_t systems[] = { 0xd503201f, 0xd53b4200, 0xd51b4200, 0xd500401f, 0xd61f0000, 0xd63f0000, 0xd65f0000 };
+	static const uint32_t systems[] = { 0xd503201f, 0xd53b4200, 0xd51b4200, 0xd500401f,
+		                            0xd61f0000, 0xd63f0000, 0xd65f0000 };
 	static const uint32_t groups[] = { 0x10000000, 0x0a000000, 0x14000000 };
 	uint32_t word;
 
@@ -554,7 +584,9 @@ static uint32_t integer_word(struct random *random, bool branches)
 
 		if (group == 2 && chance(random, 20)) {
 			word = systems[below(random, 7)];
-			word |= (word & 0xff000000) == 0xd6000000 ? below(random, 31) << 5 : word & 0x200000 ? below(random, 32) : 0;
+			word |= (word & 0xff000000) == 0xd6000000 ? below(random, 31) << 5
+			        : word & 0x200000                 ? below(random, 32)
+			                                          : 0;
 			if (word == 0xd503201f + 31)
 				word = 0xd503201f;
 		} else {
@@ -567,7 +599,7 @@ static uint32_t integer_word(struct random *random, bool branches)
 				word &= ~0xfc00u;
 			word = shorten(random, word);
 		}
-		if (tagtso_alu_step(word, r))
+		if (tagtso_alu_step(word, r) && (have_flagm() || !needs_flagm(word)))
 			return word;
 	}
 }
@@ -591,7 +623,7 @@ static void integers(void)
 		word = integer_word(&random, true);
 		fill_registers(&random, &box.in);
 		if ((word & 0xfe000000) == 0xd6000000) /* BR, BLR, RET stay on the page */
-			box.in.r[word >> 5 & 31] = (uint64_t)&box.code[below(&random, MIDDLE)];
+			box.in.r[word >> 5 & 31] = (uint64_t)&box.code[below(&random, START)];
 		if (chance(&random, 20) && (word & 0x1e000000) == 0x0a000000)
 			box.in.r[word >> 16 & 31] = box.in.r[word >> 5 & 31]; /* equal operands */
 		put_word(&box, MIDDLE, word);
@@ -609,16 +641,19 @@ static void integers(void)
 			failed("integer", i, word, "in place of a breakpoint", what);
 	}
 	sandbox_free(&box);
-	snprintf(sentence, sizeof(sentence), "%u integer instructions and branches: registers, flags and pc are those of the processor", count);
+	snprintf(sentence, sizeof(sentence),
+	         "%u integer instructions and branches: registers, flags and pc are those of the processor", count);
 	result(failures == before, sentence);
 }
 
 /* ---- LL/SC loops --------------------------------------------------------------------------------------------------------- */
 
 /* Code to copy into the sandbox: x2 points to the word, x3 is compared, x5 is the operand. The first load-exclusive traps. */
-#define SHAPE(name, text)                                                                                              \
-	extern const uint32_t shape_##name[], shape_end_##name[];                                                      \
-	__asm__(".pushsection .rodata\n\t.balign 4\nshape_" #name ":\n" text "\nshape_end_" #name ":\n\t.popsection")
+#define HIDDEN __attribute__((visibility("hidden"))) /* or else found by the GOT, which has no place for local labels */
+#define SHAPE(name, text) \
+	HIDDEN extern const uint32_t shape_##name[], shape_end_##name[]; \
+	__asm__(".pushsection .rodata\n\t.balign 4\n\t.globl shape_" #name ", shape_end_" #name "\nshape_" #name \
+	        ":\n" text "\nshape_end_" #name ":\n\t.popsection")
 
 SHAPE(compare_word, "1: ldaxr w1, [x2]; cmp w1, w3; b.ne 2f; stlxr w4, w5, [x2]; cbnz w4, 1b; 2:");
 SHAPE(compare_long, "1: ldaxr x1, [x2]; cmp x1, x3; b.ne 2f; stlxr w4, x5, [x2]; cbnz w4, 1b; 2:");
@@ -630,13 +665,17 @@ SHAPE(exchange_relaxed, "1: ldxr x1, [x2]; stxr w4, x5, [x2]; cbnz w4, 1b");
 SHAPE(store_if_null, "1: ldaxr x6, [x2]; cbnz x6, 2f; stlxr w4, x5, [x2]; cbnz w4, 1b; 2: mov x0, x6");
 SHAPE(pair, "1: ldaxp x6, x7, [x2]; cmp x6, x3; ccmp x7, x8, #0, eq; b.ne 2f; stlxp w4, x5, x9, [x2]; cbnz w4, 1b; 2:");
 SHAPE(pair_of_words, "1: ldxp w6, w7, [x2]; add w6, w6, w5; eor w7, w7, w3; stxp w4, w6, w7, [x2]; cbnz w4, 1b");
-SHAPE(setup_before, "1: mov x9, x5; mvn x10, x3; 2: ldaxr x1, [x2]; and x1, x1, x10; bfi x1, x9, #3, #17; stlxr w4, x1, [x2];"
-                    "cbnz w4, 1b");
-SHAPE(unaligned, "ldr w1, [x2]; 1: ldaxrb w4, [x2]; sub w4, w4, w1, uxtb; cbnz w4, 2f; add w6, w1, w5; stlxrb w4, w6, [x2];"
-                 "cbnz w4, 1b; str w6, [x2]; 2:");
-SHAPE(barriers, "dmb ish; 1: ldxr w1, [x2]; prfm pstl1strm, [x2]; orr w1, w1, w5; dmb ish; nop; stxr w4, w1, [x2]; tbnz w4, #0, 1b;"
+SHAPE(setup_before,
+      "1: mov x9, x5; mvn x10, x3; 2: ldaxr x1, [x2]; and x1, x1, x10; bfi x1, x9, #3, #17; stlxr w4, x1, [x2];"
+      "cbnz w4, 1b");
+SHAPE(unaligned,
+      "ldr w1, [x2]; 1: ldaxrb w4, [x2]; sub w4, w4, w1, uxtb; cbnz w4, 2f; add w6, w1, w5; stlxrb w4, w6, [x2];"
+      "cbnz w4, 1b; str w6, [x2]; 2:");
+SHAPE(barriers, "dmb ish; 1: ldxr w1, [x2]; prfm pstl1strm, [x2]; orr w1, w1, w5; dmb ish; nop; stxr w4, w1, [x2]; "
+                "tbnz w4, #0, 1b;"
                 "dmb ish");
-SHAPE(state_inside, "1: ldaxr w1, [x2]; add w6, w1, w5; str w6, [x11]; str x1, [x11, #8]; stlxr w4, w6, [x2]; cbnz w4, 1b");
+SHAPE(state_inside,
+      "1: ldaxr w1, [x2]; add w6, w1, w5; str w6, [x11]; str x1, [x11, #8]; stlxr w4, w6, [x2]; cbnz w4, 1b");
 SHAPE(two_functions, "1: bl 3f; add w6, w0, w5; str x6, [sp, #-16]!; stp x3, x5, [x11]; mov x0, x2; mov x1, x6; bl 4f;"
                      "ldr x7, [sp], #16; cbnz w0, 1b; b 5f; 3: ldaxrb w0, [x2]; ret;"
                      "4: mov x9, x0; stlxrb w0, w1, [x9]; ret; 5:");
@@ -645,10 +684,14 @@ static const struct shape {
 	const char *name;
 	const uint32_t *from, *to;
 } shapes[] = {
-#define ROW(name) { #name, shape_##name, shape_end_##name }
-	ROW(compare_word), ROW(compare_long),  ROW(compare_half_clear), ROW(compare_weak), ROW(add_byte),
-	ROW(exchange_relaxed), ROW(store_if_null), ROW(pair), ROW(pair_of_words), ROW(setup_before),
-	ROW(unaligned), ROW(barriers), ROW(state_inside), ROW(two_functions),
+#define ROW(name) \
+	{ \
+#name, shape_##name, shape_end_##name \
+	}
+	ROW(compare_word),  ROW(compare_long),     ROW(compare_half_clear), ROW(compare_weak),
+	ROW(add_byte),      ROW(exchange_relaxed), ROW(store_if_null),      ROW(pair),
+	ROW(pair_of_words), ROW(setup_before),     ROW(unaligned),          ROW(barriers),
+	ROW(state_inside),  ROW(two_functions),
 #undef ROW
 };
 enum { NSHAPES = sizeof(shapes) / sizeof(shapes[0]), SPAN_LIMIT = 256 };
@@ -679,6 +722,14 @@ static enum tagtso_exec interpret_span(struct sandbox *box, uint32_t word, struc
 			box->wrong = "registers changed by a wrong tag";
 	}
 	return tagtso_span_exec(&op, frame, tag, span_order, SPAN_LIMIT, &box->fault);
+}
+
+static enum tagtso_exec interpret_count(struct sandbox *box, uint32_t word, struct tagtso_frame *frame)
+{
+	struct tagtso_memop op;
+
+	tagtso_decode(word, &op);
+	return tagtso_span_exec(&op, frame, have_mte ? MEMORY_TAG : 0, TAGTSO_ORDERED, SPAN_LIMIT, &box->fault);
 }
 
 /* Puts the words at MIDDLE; unless the tags do it, a breakpoint stands for the first load-exclusive. */
@@ -726,7 +777,7 @@ static void compare_words(struct sandbox *box, const struct instance *it, const 
 	if (!what && box->result != TAGTSO_EXEC_DONE)
 		what = box->result == TAGTSO_EXEC_UNKNOWN ? "UNKNOWN" : "TAG or FAULT";
 	if (!what)
-		what = difference(&it->before, native, &interpreted);
+		what = difference(it, native, &interpreted);
 	if (what)
 		failed(it->class, it->number, it->word, how, what);
 }
@@ -759,7 +810,12 @@ static void one_span(struct sandbox *box, struct instance *it, const uint32_t *w
 
 	it->word = words[0];
 	put_words(box, words, count, false);
-	run_words(box, it, &native);
+	for (unsigned attempt = 0; attempt < 5; attempt++) {
+		run_words(box, it, &native);
+		if (native.out.r[4] != 1)
+			break;
+		/* An interrupt made the store-exclusive fail, and not all shapes try again. */
+	}
 	put_words(box, words, count, true);
 	compare_words(box, it, &native, "in place of a breakpoint");
 	if (have_mte) {
@@ -789,8 +845,9 @@ static void shaped_spans(void)
 		count++;
 	}
 	sandbox_free(&box);
-	snprintf(sentence, sizeof(sentence), "%u LL/SC loops of %u shapes: registers, memory and pc are those of the processor",
-	         count, (unsigned)NSHAPES);
+	snprintf(sentence, sizeof(sentence),
+	         "%u LL/SC loops of %u shapes: registers, memory and pc are those of the processor", count,
+	         (unsigned)NSHAPES);
 	result(failures == before, sentence);
 }
 
@@ -848,8 +905,8 @@ SHAPE(other_word, "add x6, x2, #8; 1: ldaxr w1, [x2]; stlxr w4, w1, [x6]; cbnz w
 SHAPE(vector_inside, "1: ldaxr x1, [x2]; fmov d0, x1; stlxr w4, x1, [x2]; cbnz w4, 1b");
 SHAPE(other_size, "1: ldaxr x1, [x2]; stlxr w4, w1, [x2]; cbnz w4, 1b");
 
-static void span_ends(struct sandbox *box, const char *sentence, const uint32_t *from, const uint32_t *to, uint64_t address,
-                      enum tagtso_exec expected)
+static void span_ends(struct sandbox *box, const char *sentence, const uint32_t *from, const uint32_t *to,
+                      uint64_t address, enum tagtso_exec expected)
 {
 	struct random random = random_of("span-end", 0);
 	struct instance it = { .class = "span-end", .word = *from };
@@ -869,7 +926,8 @@ static void span_ends(struct sandbox *box, const char *sentence, const uint32_t 
 		failed(it.class, 0, it.word, sentence, "memory changed");
 	else if (memcmp(&it.in.r[7], &outcome.out.r[7], 24 * 8))
 		failed(it.class, 0, it.word, sentence, "registers changed");
-	else if (expected == TAGTSO_EXEC_FAULT && (outcome.fault.address != address || outcome.fault.code != SEGV_ACCERR))
+	else if (expected == TAGTSO_EXEC_FAULT &&
+	         (outcome.fault.address != address || outcome.fault.code != SEGV_ACCERR))
 		failed(it.class, 0, it.word, sentence, "another fault");
 	result(failures == before, sentence);
 }
@@ -881,14 +939,15 @@ static void spans_that_end(void)
 	struct sandbox box;
 
 	sandbox_init(&box);
-	span_ends(&box, "a loop that reads the granule in between is UNKNOWN", WORDS(granule_read), 0, TAGTSO_EXEC_UNKNOWN);
+	span_ends(&box, "a loop that reads the granule in between is UNKNOWN", WORDS(granule_read), 0,
+	          TAGTSO_EXEC_UNKNOWN);
 	span_ends(&box, "a loop that stores to another word is UNKNOWN", WORDS(other_word), 0, TAGTSO_EXEC_UNKNOWN);
 	span_ends(&box, "a loop that stores another size is UNKNOWN", WORDS(other_size), 0, TAGTSO_EXEC_UNKNOWN);
 	span_ends(&box, "a loop with SIMD inside is UNKNOWN", WORDS(vector_inside), 0, TAGTSO_EXEC_UNKNOWN);
 	span_ends(&box, "a loop on a read-only page is the store's fault", WORDS(exchange_relaxed),
 	          (uint64_t)box.base + READONLY + 64, TAGTSO_EXEC_FAULT);
-	span_ends(&box, "a loop on no page at all is the load's fault", WORDS(exchange_relaxed), (uint64_t)box.base + NONE + 64,
-	          TAGTSO_EXEC_FAULT);
+	span_ends(&box, "a loop on no page at all is the load's fault", WORDS(exchange_relaxed),
+	          (uint64_t)box.base + NONE + 64, TAGTSO_EXEC_FAULT);
 	sandbox_free(&box);
 }
 
@@ -901,18 +960,20 @@ static void lone_store(void)
 	struct tagtso_fault fault;
 
 	tagtso_decode(0xc803fc40, &op); /* stlxr w3, x0, [x2] */
-	result(tagtso_span_exec(&op, &frame, 0, TAGTSO_ORDERED, SPAN_LIMIT, &fault) == TAGTSO_EXEC_DONE && registers.r[3] == 1 &&
-	               registers.r[0] == 7 && registers.r[TAGTSO_PC] == 4,
+	result(tagtso_span_exec(&op, &frame, 0, TAGTSO_ORDERED, SPAN_LIMIT, &fault) == TAGTSO_EXEC_DONE &&
+	               registers.r[3] == 1 && registers.r[0] == 7 && registers.r[TAGTSO_PC] == 4,
 	       "a store-exclusive that trapped without its load fails with status 1");
 }
 
 /* ---- two threads, one word ------------------------------------------------------------------------------------------------ */
 
 SHAPE(count_word, "1: ldaxr w1, [x2]; add w1, w1, #1; stlxr w3, w1, [x2]; cbnz w3, 1b; sub x4, x4, #1; cbnz x4, 1b");
-SHAPE(count_pair, "1: ldaxp x5, x6, [x2]; add x5, x5, #1; sub x6, x6, #1; stlxp w3, x5, x6, [x2]; cbnz w3, 1b; sub x4, x4, #1;"
-                  "cbnz x4, 1b");
-SHAPE(count_function, "1: bl 3f; add w6, w0, #1; str x6, [x11]; mov w1, w6; bl 4f; cbnz w0, 1b; sub x4, x4, #1; cbnz x4, 1b; b 5f;"
-                      "3: ldaxr w0, [x2]; ret; 4: mov x9, x2; stlxr w0, w1, [x9]; ret; 5:");
+SHAPE(count_pair,
+      "1: ldaxp x5, x6, [x2]; add x5, x5, #1; sub x6, x6, #1; stlxp w3, x5, x6, [x2]; cbnz w3, 1b; sub x4, x4, #1;"
+      "cbnz x4, 1b");
+SHAPE(count_function,
+      "1: bl 3f; add w6, w0, #1; str x6, [x11]; mov w1, w6; bl 4f; cbnz w0, 1b; sub x4, x4, #1; cbnz x4, 1b; b 5f;"
+      "3: ldaxr w0, [x2]; ret; 4: mov x9, x2; stlxr w0, w1, [x9]; ret; 5:");
 
 enum { TOTAL = 1000000 };
 
@@ -929,7 +990,7 @@ static void *counts_by_trap(void *argument)
 	struct contention *c = argument;
 
 	own_signal_stack();
-	c->box.interpret = interpret_span;
+	c->box.interpret = interpret_count;
 	c->box.in.r[2] = c->address;
 	c->box.in.r[4] = c->interpreted;
 	c->box.in.r[11] = (c->address + 256) | data_tag();
@@ -957,7 +1018,8 @@ static void count_natively(const struct contention *c)
 	} while (status);
 }
 
-static void contend(const char *sentence, const uint32_t *from, const uint32_t *to, unsigned interpreted, bool pair, bool mte)
+static void contend(const char *sentence, const uint32_t *from, const uint32_t *to, unsigned interpreted, bool pair,
+                    bool mte)
 {
 	struct contention c = { .interpreted = interpreted, .pair = pair };
 	unsigned native = TOTAL - interpreted;
@@ -970,7 +1032,6 @@ static void contend(const char *sentence, const uint32_t *from, const uint32_t *
 	c.address = (uint64_t)c.box.base + DATA + 64;
 	put_words(&c.box, from, (unsigned)(to - from), !mte);
 	memset(data_pointer(c.address), 0, 16);
-	span_order = TAGTSO_ORDERED;
 	if (pthread_create(&thread, NULL, counts_by_trap, &c)) {
 		result(false, "a second thread");
 		failures++;
@@ -978,25 +1039,28 @@ static void contend(const char *sentence, const uint32_t *from, const uint32_t *
 	}
 	for (unsigned i = 0; i < native; i++) {
 		/* Both shall be at it to the end. */
-		while ((uint64_t)i * interpreted > ((uint64_t)*(volatile unsigned *)&c.box.traps + 100) * native && !c.failed)
+		while ((uint64_t)i * interpreted > ((uint64_t) * (volatile unsigned *)&c.box.traps + 100) * native &&
+		       !c.failed)
 			__asm__ volatile("yield");
 		count_natively(&c);
 	}
 	pthread_join(thread, NULL);
 	memcpy(got, data_pointer(c.address), 16);
-	snprintf(line, sizeof(line), "%u increments by trap (%s) and %u natively %s", interpreted, mte ? "tags" : "breakpoint", native,
-	         sentence);
+	snprintf(line, sizeof(line), "%u increments by trap (%s) and %u natively %s", interpreted,
+	         mte ? "tags" : "breakpoint", native, sentence);
 	result(!c.failed && got[0] == TOTAL && got[1] == (pair ? -(uint64_t)TOTAL : 0), line);
 	if (c.failed || got[0] != TOTAL) {
 		failures++;
-		printf("# counted %llu, traps %u, result %d\n", (unsigned long long)got[0], c.box.traps, c.box.result);
+		printf("# counted %llu, traps %u, result %d, faulted %d: %d/%d at %llx\n", (unsigned long long)got[0],
+		       c.box.traps, c.box.result, c.box.faulted, c.box.fault.signo, c.box.fault.code,
+		       (unsigned long long)c.box.fault.address);
 	}
 	sandbox_free(&c.box);
 }
 
 static void contentions(void)
 {
-	unsigned by_trap = options.count >= 2000 ? TOTAL / 2 : TOTAL / 20;
+	unsigned by_trap = options.count >= 2000 ? TOTAL / 10 : TOTAL / 50;
 
 	contend("on one word lose none", WORDS(count_word), by_trap, false, have_mte);
 	contend("on one pair lose none", WORDS(count_pair), by_trap / 8, true, have_mte);
@@ -1017,11 +1081,16 @@ static const struct vector_word {
 	uint32_t word;
 	const char *text;
 } vector_words[] = {
-	{ 0x3d400043, "ldr b3, [x2]" },	         { 0xfd400043, "ldr d3, [x2]" },
-	{ 0x3dc00043, "ldr q3, [x2]" },          { 0xad401043, "ldp q3, q4, [x2]" },
-	{ 0x2d401043, "ldp s3, s4, [x2]" },      { 0x4d40c843, "ld1r {v3.4s}, [x2]" },
-	{ 0x0d40c443, "ld1r {v3.4h}, [x2]" },    { 0x4d408043, "ld1 {v3.s}[2], [x2]" },
-	{ 0x4c402c43, "ld1 {v3.2d-v6.2d}, [x2]" }, { 0x0c40a043, "ld1 {v3.8b,v4.8b}, [x2]" },
+	{ 0x3d400043, "ldr b3, [x2]" },
+	{ 0xfd400043, "ldr d3, [x2]" },
+	{ 0x3dc00043, "ldr q3, [x2]" },
+	{ 0xad401043, "ldp q3, q4, [x2]" },
+	{ 0x2d401043, "ldp s3, s4, [x2]" },
+	{ 0x4d40c843, "ld1r {v3.4s}, [x2]" },
+	{ 0x0d40c443, "ld1r {v3.4h}, [x2]" },
+	{ 0x4d408043, "ld1 {v3.s}[2], [x2]" },
+	{ 0x4c402c43, "ld1 {v3.2d-v6.2d}, [x2]" },
+	{ 0x0c40a043, "ld1 {v3.8b,v4.8b}, [x2]" },
 };
 
 static bool same_vectors(struct sandbox *box, const struct vector_word *vector, unsigned bytes)
@@ -1045,10 +1114,14 @@ static bool same_vectors(struct sandbox *box, const struct vector_word *vector, 
 		memset(data_pointer(store), 0, 4 * bytes);
 		run(box);
 		same &= !box->faulted && box->result == TAGTSO_EXEC_DONE && box->traps == (how > 0);
-		if (how == 0)
-			memcpy(native, data_pointer(store), 4 * bytes);
-		else if (memcmp(native, data_pointer(store), 4 * bytes))
-			same = false;
+		if (how > 0) {
+			same &= !memcmp(native, data_pointer(store), 4 * bytes);
+			continue;
+		}
+		memcpy(native, data_pointer(store), 4 * bytes);
+		/* A write of V zeroes the rest of Z (Arm ARM, V[] assignment), but QEMU 10's of one lane does not. */
+		if (it.op.cls == TAGTSO_LOAD_LANE)
+			memset(native + 16, 0, bytes - 16);
 	}
 	box->mte = false;
 	return same;
@@ -1069,7 +1142,8 @@ static void vectors_of(unsigned wanted_bytes)
 			failed("sve", i, vector_words[i].word, vector_words[i].text, "Z registers differ");
 	}
 	sandbox_free(&box);
-	snprintf(sentence, sizeof(sentence), "SIMD loads zero the rest of live %u-bit Z registers and keep the others", bytes * 8);
+	snprintf(sentence, sizeof(sentence), "SIMD loads zero the rest of live %u-bit Z registers and keep the others",
+	         bytes * 8);
 	result(failures == before, sentence);
 }
 
@@ -1110,8 +1184,10 @@ static void plants(void)
 
 static void usage(void)
 {
-	fprintf(stderr, "usage: differential [--count N] [--seed S] [--class NAME] [--only INSTANCE] [--plant sign|writeback|zeroext]\n"
-	                "NAME: a class of accesses (load, store-pair, ...; with -at-edge: faults), integer, span, random-span, span-end,\n"
+	fprintf(stderr, "usage: differential [--count N] [--seed S] [--class NAME] [--only INSTANCE] [--plant "
+	                "sign|writeback|zeroext]\n"
+	                "NAME: a class of accesses (load, store-pair, ...; with -at-edge: faults), integer, span, "
+	                "random-span, span-end,\n"
 	                "      contention, sve, plant\n");
 	exit(2);
 }
@@ -1140,12 +1216,23 @@ static void arguments(int argc, char **argv)
 	options.seed = (uint64_t)time(NULL);
 	while ((option = getopt_long(argc, argv, "", table, NULL)) != -1) {
 		switch (option) {
-		case 'c': options.count = (unsigned)strtoul(optarg, NULL, 0); break;
-		case 's': options.seed = strtoull(optarg, NULL, 0); break;
-		case 'k': options.class = optarg; break;
-		case 'o': options.only = strtol(optarg, NULL, 0); break;
-		case 'p': options.plant = plant_of(optarg); break;
-		default: usage();
+		case 'c':
+			options.count = (unsigned)strtoul(optarg, NULL, 0);
+			break;
+		case 's':
+			options.seed = strtoull(optarg, NULL, 0);
+			break;
+		case 'k':
+			options.class = optarg;
+			break;
+		case 'o':
+			options.only = strtol(optarg, NULL, 0);
+			break;
+		case 'p':
+			options.plant = plant_of(optarg);
+			break;
+		default:
+			usage();
 		}
 	}
 }
@@ -1156,14 +1243,21 @@ int main(int argc, char **argv)
 		const char *class;
 		void (*test)(void);
 	} tests[] = {
-		{ "integer", integers }, { "span", shaped_spans }, { "random-span", random_spans }, { "span-end", spans_that_end },
-		{ "span-end", lone_store }, { "contention", contentions }, { "sve", vectors },
+		{ "integer", integers },
+		{ "span", shaped_spans },
+		{ "random-span", random_spans },
+		{ "span-end", spans_that_end },
+		{ "span-end", lone_store },
+		{ "contention", contentions },
+		{ "sve", vectors },
 	};
 
+	setvbuf(stdout, NULL, _IOLBF, 0);
 	arguments(argc, argv);
 	process_init();
 	printf("# seed %llu; %s\n", (unsigned long long)options.seed,
-	       have_mte ? "with MTE: words trap by breakpoints and by their tags" : "no MTE: words trap by breakpoints only");
+	       have_mte ? "with MTE: words trap by breakpoints and by their tags"
+	                : "no MTE: words trap by breakpoints only");
 	accesses();
 	for (unsigned i = 0; i < sizeof(tests) / sizeof(tests[0]); i++) {
 		if (wanted(tests[i].class))
@@ -1171,8 +1265,12 @@ int main(int argc, char **argv)
 	}
 	if (options.plant == PLANT_NONE && wanted("plant"))
 		plants();
+	if (absent)
+		printf("# %u words were left out: this processor does not have them\n", absent);
 	if (unchecked)
-		printf("# %u LDAPUR, STLUR or LD1, ST1 of over 32 bytes did not trap: an emulation that does not check them\n", unchecked);
+		printf("# %u LDAPUR, STLUR or LD1, ST1 of over 32 bytes did not trap: an emulation that does not check "
+		       "them\n",
+		       unchecked);
 	printf("# %u failures\n", failures);
 	return failures > 0;
 }

@@ -29,14 +29,15 @@
 #define PROT_MTE 0x20
 #endif
 
+#define PSTATE_TCO (1ull << 25)
 #define PSTATE_NZCV (15ull << 28)
 
 enum {
 	PAGE = 4096,
 	CODE_WORDS = PAGE / 4,
-	START = CODE_WORDS / 2 - 1,   /* a word of our own */
-	MIDDLE = CODE_WORDS / 2,      /* the word under test: branches reach both ways from here */
-	MEMORY_TAG = 5,               /* of all data in a machine with MTE; pointers under test carry another */
+	START = CODE_WORDS / 2 - 1, /* a word of our own */
+	MIDDLE = CODE_WORDS / 2,    /* the word under test: branches reach both ways from here */
+	MEMORY_TAG = 5,             /* of all data in a machine with MTE; pointers under test carry another */
 	NOP = 0xd503201f,
 	SUPPRESS_CHECKS = 0xd503419f | 1 << 8, /* MSR TCO, #1 */
 	BRK_ENTER = 0xd4200000 | 0xe0 << 5,
@@ -45,7 +46,16 @@ enum {
 };
 
 /* Offsets in the sandbox. Past each end of writable data lies another kind of page. */
-enum { CODE = 0, DATA = 2 * PAGE, NONE = 6 * PAGE, DATA2 = 7 * PAGE, READONLY = 8 * PAGE, DATA3 = 9 * PAGE, HOLE = 10 * PAGE, SANDBOX = 11 * PAGE };
+enum {
+	CODE = 0,
+	DATA = 2 * PAGE,
+	NONE = 6 * PAGE,
+	DATA2 = 7 * PAGE,
+	READONLY = 8 * PAGE,
+	DATA3 = 9 * PAGE,
+	HOLE = 10 * PAGE,
+	SANDBOX = 11 * PAGE
+};
 
 struct registers {
 	unsigned long long r[TAGTSO_NREGS];
@@ -57,13 +67,13 @@ struct sandbox {
 	char *base;
 	uint32_t *code;
 	struct registers in, out;
-	bool mte;            /* the words trap by themselves, by their tags */
-	uint32_t trapped;    /* the word that BRK_TRAP stands for */
-	unsigned traps;      /* interpreted so far */
-	bool faulted;        /* the run ended in a fault, natively or in the interpreter */
+	bool mte;         /* the words trap by themselves, by their tags */
+	uint32_t trapped; /* the word that BRK_TRAP stands for */
+	unsigned traps;   /* interpreted so far */
+	bool faulted;     /* the run ended in a fault, natively or in the interpreter */
 	struct tagtso_fault fault;
 	enum tagtso_exec result;
-	const char *wrong;   /* what the handler found wrong */
+	const char *wrong; /* what the handler found wrong */
 	/* Called for each trapped word; what it returns goes to result, and anything but DONE ends the run. */
 	enum tagtso_exec (*interpret)(struct sandbox *box, uint32_t word, struct tagtso_frame *frame);
 	struct registers host;
@@ -120,11 +130,17 @@ static void native_fault(struct sandbox *box, const siginfo_t *info, const struc
 	leave(box, frame);
 }
 
-/* The kernel does this at a handler's entry, QEMU's user-mode emulation does not. */
+/* The kernel turns checks on at a handler's entry and restores them at its end; QEMU's user-mode emulation does neither. */
 static void checks_on(void)
 {
 	if (have_mte)
 		__asm__ volatile("msr tco, #0" ::: "memory");
+}
+
+static void checks_as(uint64_t pstate)
+{
+	if (have_mte)
+		__asm__ volatile("msr tco, %0" ::"r"(pstate & PSTATE_TCO) : "memory");
 }
 
 static void on_signal(int number, siginfo_t *info, void *context)
@@ -158,6 +174,7 @@ static void on_signal(int number, siginfo_t *info, void *context)
 		trap(box, word, &frame);
 	else
 		native_fault(box, info, &frame);
+	checks_as(frame.x[TAGTSO_PSTATE]);
 }
 
 static void put_word(struct sandbox *box, unsigned at, uint32_t word)
@@ -206,8 +223,8 @@ static void set_tags(uint64_t address, uint64_t bytes, unsigned tag)
 
 static void sandbox_init(struct sandbox *box)
 {
-	char *base = mmap(NULL, SANDBOX, PROT_READ | PROT_WRITE | (have_mte ? PROT_MTE : 0), MAP_PRIVATE | MAP_ANONYMOUS,
-	                  -1, 0);
+	char *base = mmap(NULL, SANDBOX, PROT_READ | PROT_WRITE | (have_mte ? PROT_MTE : 0),
+	                  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	if (base == MAP_FAILED || mprotect(base, PAGE, PROT_READ | PROT_WRITE | PROT_EXEC)) {
 		perror("differential: mmap");
