@@ -39,6 +39,12 @@ enum {
 	ESR_WNR = 1 << 6,     /* the faulting access was a write */
 };
 
+/* Words of our own islands and sites: LDG Xt, [Xn, #imm]; B. */
+#define LDG UINT32_C(0xd9600000)
+#define LDG_MASK UINT32_C(0xffe00c00)
+#define B UINT32_C(0x14000000)
+#define B_MASK UINT32_C(0xfc000000)
+
 struct tagtso_unknown tagtso_unknown[TAGTSO_UNKNOWN_WORDS];
 
 /* What one trap is about. */
@@ -49,6 +55,7 @@ struct trap {
 	struct tagtso_memop local; /* op, without a site */
 	siginfo_t *info;
 	bool generated; /* the pc is in the emulator's generated code, or in an island */
+	bool island;    /* in an island */
 };
 
 /* --- reachability (I3) and the guest's own faults -------------------------------------------------------------------- */
@@ -77,6 +84,20 @@ static bool reach(uint64_t va, bool write)
 	return tagtso_window_open(va, tagtso_tag_mine());
 }
 
+/* A fault in an island is one of its site. The LDG of a MIXED island faults at the granule, before the access would at its first byte. */
+static void leave_island(struct tagtso_site *site, siginfo_t *info, ucontext_t *uc)
+{
+	bool is_ldg = (*(const uint32_t *)uc->uc_mcontext.pc & LDG_MASK) == LDG;
+
+	uc->uc_mcontext.pc = atomic_load_explicit(&site->pc, memory_order_relaxed);
+	if (is_ldg) {
+		struct tagtso_frame frame;
+
+		tagtso_frame_init(&frame, uc);
+		info->si_addr = (void *)tagtso_exec_address(&site->op, &frame);
+	}
+}
+
 /* Passes a fault on to the emulator: at the instruction's own address, with the guest's own pointer. */
 static void deliver(int signo, siginfo_t *info, ucontext_t *uc)
 {
@@ -86,7 +107,7 @@ static void deliver(int signo, siginfo_t *info, ucontext_t *uc)
 	if (window)
 		info->si_addr = (void *)window;
 	if (site)
-		uc->uc_mcontext.pc = atomic_load_explicit(&site->pc, memory_order_relaxed);
+		leave_island(site, info, uc);
 	tagtso_signals_chain(signo, info, uc);
 }
 
@@ -134,9 +155,13 @@ static void score(struct trap *t, enum tagtso_order order)
 	if (!t->generated || !tagtso_knobs.threshold || atomic_load_explicit(&site->refused, memory_order_relaxed))
 		return;
 	uint8_t form = atomic_load_explicit(&site->form, memory_order_relaxed), want = wanted_form(site);
+	/* It has its form, but trapped where it was emitted: code that was recycled came back as it was. */
+	bool lost = form != TAGTSO_FORM_EMITTED && want == form && !t->island;
 
 	/* wanted != form means that a request is under way; only one handler makes it */
-	if (want != form && atomic_compare_exchange_strong_explicit(&site->wanted, &form, want, memory_order_relaxed,
+	if (lost)
+		tagtso_patch_request(site);
+	else if (want != form && atomic_compare_exchange_strong_explicit(&site->wanted, &form, want, memory_order_relaxed,
 	                                                            memory_order_relaxed))
 		tagtso_patch_request(site);
 }
@@ -297,17 +322,21 @@ static void interpret(struct trap *t, uint64_t fault_va)
 
 /* --- the site -------------------------------------------------------------------------------------------------------- */
 
-/* A trap in an island is a trap of its site: registers but the scratch ones are still those of before the instruction (form.h). */
-static void find_site(struct trap *t, ucontext_t *uc)
+/* A trap in an island is a trap of its site: registers but the scratch ones are still those of before the instruction (form.h). False if the
+ * instruction that trapped has been replaced since: a branch accesses no memory. */
+static bool find_site(struct trap *t, ucontext_t *uc)
 {
 	t->site = tagtso_patch_island_site(uc->uc_mcontext.pc);
+	t->island = t->site;
 	if (t->site) {
 		TAGTSO_COUNT(traps_island);
 		uc->uc_mcontext.pc = atomic_load_explicit(&t->site->pc, memory_order_relaxed);
 		t->generated = true;
 	} else {
-		uint32_t word = *(const uint32_t *)uc->uc_mcontext.pc;
+		uint32_t word = *(const volatile uint32_t *)uc->uc_mcontext.pc;
 
+		if ((word & B_MASK) == B)
+			return false;
 		t->generated = tagtso_patch_is_code(uc->uc_mcontext.pc);
 		if (!t->generated)
 			TAGTSO_COUNT(traps_native);
@@ -316,6 +345,7 @@ static void find_site(struct trap *t, ucontext_t *uc)
 			tagtso_decode(word, &t->local);
 	}
 	t->op = t->site ? &t->site->op : &t->local;
+	return true;
 }
 
 static void serve(siginfo_t *info, ucontext_t *uc, uint64_t va)
@@ -325,7 +355,10 @@ static void serve(siginfo_t *info, ucontext_t *uc, uint64_t va)
 	TAGTSO_COUNT(traps);
 	t.info = info;
 	tagtso_frame_init(&t.frame, uc);
-	find_site(&t, uc);
+	if (!find_site(&t, uc)) {
+		TAGTSO_COUNT(retries);
+		return;
+	}
 	TAGTSO_SAY(3, "trap: pc %lx word %08x address %lx tag %u me %u", (unsigned long)uc->uc_mcontext.pc, t.op->word,
 	           (unsigned long)va, tagtso_owner_tag(va), tagtso_tag_mine());
 	interpret(&t, va);
