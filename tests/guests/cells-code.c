@@ -156,8 +156,9 @@ bool cells_train(struct code c, enum form form)
 	if (!mine) {
 		cells_worker_start(&other);
 		mine = cells_mine();
-		shared = cells_shared(&other);
 	}
+	if (form != LOCAL && !shared)
+		shared = cells_shared(&other);
 	if (form != SHARED_FORM && !train_until_changed(c, mine, c.word))
 		return false;
 	return form == LOCAL || train_until_changed(c, shared, *c.site);
