@@ -15,6 +15,7 @@
 #include <inttypes.h>
 #include <libgen.h>
 #include <linux/futex.h>
+#include <math.h>
 #include <netdb.h>
 #include <poll.h>
 #include <pthread.h>
@@ -26,6 +27,7 @@
 #include <spawn.h>
 #include <stdarg.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -771,7 +773,7 @@ static void asks_the_system(void)
 	N(clock_nanosleep(CLOCK_MONOTONIC, 0, t, NULL));
 	N(gettimeofday(tv, NULL));
 	N(D(tv)->tv_sec > 0);
-	N(time(&D(t)->tv_sec - area->direct / (ptrdiff_t)sizeof(time_t)) > 0);
+	N(time(&t->tv_sec) > 0);
 	N(getrusage(RUSAGE_SELF, r));
 	N(times(tms) != -1);
 	N((fd = timerfd_create(CLOCK_MONOTONIC, 0)) >= 0);
