@@ -6,6 +6,11 @@
 #include "export.h"
 #include "libc-hooks.h"
 #include "next.h"
+#include "say.h"
+
+/* See alloc/jemalloc.map. */
+extern const char tagtso_version[];
+TAGTSO_EXPORT const char tagtso_version[] = PACKAGE_VERSION;
 
 /* box64 resolves the guest's libpthread, libm and librt by dlsym on their own handles, which do not see a preloaded library. RTLD_NEXT and
  * RTLD_DEFAULT depend on who calls: those are tail calls, in which the caller stays the caller. */
@@ -16,6 +21,8 @@ TAGTSO_EXPORT void *dlsym(void *restrict handle, const char *restrict name)
 	if (handle == RTLD_NEXT || handle == RTLD_DEFAULT)
 		return f(handle, name);
 	void *found = f(handle, name);
+
+	TAGTSO_SAY(3, "dlsym: %s", name);
 
 	return found ? tagtso_libc_substitute(found) : NULL;
 }
