@@ -630,8 +630,8 @@ static bool branches(uint32_t word, unsigned long long *r)
 			return branch(word, r, ((word >> 31 ? rt : (uint32_t)rt) != 0) == not_zero, 5, 19);
 		/* TBZ, TBNZ */
 		return branch(word, r, (rt >> (field(word, 19, 5) | word >> 31 << 5) & 1) == not_zero, 5, 14);
-	case 2: /* B.cond, BC.cond */
-		if (field(word, 24, 2))
+	case 2: /* B.cond */
+		if (field(word, 24, 2) || field(word, 4, 1))
 			return false;
 		return branch(word, r, holds(get_flags(r), field(word, 0, 4)), 5, 19);
 	case 6:

@@ -128,17 +128,16 @@ static void *sve_with_payload(struct sve_context *sve)
 	return sve->vl && sve->head.size >= SVE_SIG_CONTEXT_SIZE(sve_vq_from_vl(sve->vl)) ? sve : NULL;
 }
 
-/* Visits the records from `at` to the null record or `end`; returns the extra_context if there is one. */
-static struct extra_context *scan_records(struct tagtso_frame *frame, char *at, const char *end)
+/* The kernel ends the records by a null one, and continues them elsewhere where an extra_context says. */
+void tagtso_frame_init(struct tagtso_frame *frame, ucontext_t *uc)
 {
-	struct extra_context *extra = NULL;
-	struct _aarch64_ctx *head;
+	mcontext_t *mc = &uc->uc_mcontext;
+	char *at = (char *)mc->__reserved, *next;
 
-	for (; end - at >= (ptrdiff_t)sizeof(*head); at += head->size) {
-		head = (struct _aarch64_ctx *)at;
-		if (head->size < sizeof(*head) || head->size > (size_t)(end - at))
-			break;
-		switch (head->magic) {
+	*frame = (struct tagtso_frame){ .uc = uc, .x = mc->regs };
+	for (; ((struct _aarch64_ctx *)at)->size; at = next) {
+		next = at + ((struct _aarch64_ctx *)at)->size;
+		switch (((struct _aarch64_ctx *)at)->magic) {
 		case FPSIMD_MAGIC:
 			frame->v = ((struct fpsimd_context *)at)->vregs;
 			break;
@@ -149,23 +148,10 @@ static struct extra_context *scan_records(struct tagtso_frame *frame, char *at, 
 			frame->sve = sve_with_payload((struct sve_context *)at);
 			break;
 		case EXTRA_MAGIC:
-			extra = (struct extra_context *)at;
+			next = (char *)((struct extra_context *)at)->datap;
 			break;
 		}
 	}
-	return extra;
-}
-
-void tagtso_frame_init(struct tagtso_frame *frame, ucontext_t *uc)
-{
-	mcontext_t *mc = &uc->uc_mcontext;
-	char *records = (char *)mc->__reserved;
-	struct extra_context *extra;
-
-	*frame = (struct tagtso_frame){ .uc = uc, .x = mc->regs };
-	extra = scan_records(frame, records, records + sizeof(mc->__reserved));
-	if (extra)
-		scan_records(frame, (char *)extra->datap, (char *)extra->datap + extra->size);
 }
 
 /* A SIMD&FP write zeroes its Z register from bit 128 on. Bits 127:0 the kernel takes from fpsimd_context when the frame is restored
@@ -221,7 +207,7 @@ uint64_t tagtso_exec_address(const struct tagtso_memop *op, const struct tagtso_
 	return address << 8 >> 8;
 }
 
-static enum tagtso_exec finish(const struct tagtso_memop *op, const struct tagtso_frame *frame)
+static inline enum tagtso_exec finish(const struct tagtso_memop *op, const struct tagtso_frame *frame)
 {
 	if (op->addressing == TAGTSO_ADDR_PRE || op->addressing == TAGTSO_ADDR_POST)
 		frame->x[op->rn] += (uint64_t)(int64_t)op->imm;

@@ -242,12 +242,39 @@ static bool monitor_or_barrier(struct span *span, uint32_t word)
 	return true;
 }
 
+/* A function's entry and exit: signs or authenticates x30 with SP, by the hint that does it to x17 with x16 (both are NOPs together). */
+static bool pointer_authentication(struct span *span, uint32_t word)
+{
+	register uint64_t x17 __asm__("x17") = span->r[30];
+	register uint64_t x16 __asm__("x16") = span->r[TAGTSO_SP];
+
+	switch (word) {
+	case 0xd503233f: /* PACIASP */
+		__asm__ volatile("hint #8" : "+r"(x17) : "r"(x16));
+		break;
+	case 0xd503237f: /* PACIBSP */
+		__asm__ volatile("hint #10" : "+r"(x17) : "r"(x16));
+		break;
+	case 0xd50323bf: /* AUTIASP */
+		__asm__ volatile("hint #12" : "+r"(x17) : "r"(x16));
+		break;
+	case 0xd50323ff: /* AUTIBSP */
+		__asm__ volatile("hint #14" : "+r"(x17) : "r"(x16));
+		break;
+	default:
+		return false;
+	}
+	span->r[30] = x17;
+	span->r[TAGTSO_PC] += 4;
+	return true;
+}
+
 static enum step memory(struct span *span, uint32_t word)
 {
 	struct tagtso_memop op;
 
 	if (!tagtso_decode(word, &op))
-		return monitor_or_barrier(span, word) ? STEP_ON : STEP_UNKNOWN;
+		return monitor_or_barrier(span, word) || pointer_authentication(span, word) ? STEP_ON : STEP_UNKNOWN;
 	switch (op.cls) {
 	case TAGTSO_LOAD_EX:
 	case TAGTSO_LOAD_EX_PAIR:

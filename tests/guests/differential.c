@@ -680,6 +680,12 @@ SHAPE(two_functions, "1: bl 3f; add w6, w0, w5; str x6, [sp, #-16]!; stp x3, x5,
                      "ldr x7, [sp], #16; cbnz w0, 1b; b 5f; 3: ldaxrb w0, [x2]; ret;"
                      "4: mov x9, x0; stlxrb w0, w1, [x9]; ret; 5:");
 
+SHAPE(calls_inside,
+      "1: bl 3f; ldr x6, [x11]; bl 6f; str x6, [x11, #8]; bl 4f; cbnz w0, 1b; b 5f; 3: ldaxr w0, [x2]; ret;"
+      "4: mov x9, x2; stlxr w0, w1, [x9]; dmb ish; ret;"
+      "6: paciasp; stp x29, x30, [sp, #-16]!; mov x29, sp; bl 7f; ldp x29, x30, [sp], #16; autiasp; ret;"
+      "7: bti c; add w1, w0, w6; ldrsb x7, [x11, #3]; ret; 5:");
+
 static const struct shape {
 	const char *name;
 	const uint32_t *from, *to;
