@@ -45,8 +45,10 @@ static long map_code(const struct tagtso_mmap *m)
 {
 	uint64_t len = page_up(m->len), islands = len * ISLANDS_PER_CODE;
 
-	if (m->len < CODE_MIN || !tagtso_knobs.threshold)
+	if (m->len < CODE_MIN)
 		return kernel_mmap(m, m->len);
+	if (!tagtso_knobs.threshold)
+		islands = 0; /* it is still known as the guest's code: whose malloc calls are whose */
 	long r = kernel_mmap(m, len + islands);
 
 	if (failed(r))

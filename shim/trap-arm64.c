@@ -259,20 +259,27 @@ static enum outcome access_granule(struct trap *t, uint64_t va, unsigned me)
 	return finish(t, r, order, &fault);
 }
 
-/* Whether every window granule of the range is mine or shared, now. */
-static bool all_settled(uint64_t va, uint64_t len, unsigned me)
+/* What the window granules of the range are, now: all mine; mine or shared; or not all settled. */
+enum settled { UNSETTLED, SETTLED, ALL_MINE };
+
+static enum settled look(uint64_t va, uint64_t len, unsigned me)
 {
+	enum settled all = ALL_MINE;
+
 	for (uint64_t g = va & ~(uint64_t)(TAGTSO_GRANULE - 1); g < va + len; g += TAGTSO_GRANULE) {
 		unsigned tag = tagtso_owner_tag(g);
 
-		if (tagtso_window_index(g) && tag != TAGTSO_TAG_SHARED && (!me || tag != me))
-			return false;
+		if (!tagtso_window_index(g) || (me && tag == me))
+			continue;
+		if (tag != TAGTSO_TAG_SHARED)
+			return UNSETTLED;
+		all = SETTLED;
 	}
-	return true;
+	return all;
 }
 
 /* Across granules: all are settled before any part is done (replaying a half-done store is not TSO), and stay so, because the locks of both
- * pages are held over the access, which is ordered and unchecked. */
+ * pages are held over the access, which is unchecked. */
 static enum outcome access_straddling(struct trap *t, uint64_t va, uint64_t len, unsigned me)
 {
 	struct tagtso_fault fault;
@@ -285,16 +292,19 @@ static enum outcome access_straddling(struct trap *t, uint64_t va, uint64_t len,
 	}
 	if (!tagtso_owner_lock(va, len))
 		return tagtso_window_any(va, len) ? AGAIN : SERVED;
-	if (!all_settled(va, len, me)) {
+	enum settled all = look(va, len, me);
+	enum tagtso_order order = all == ALL_MINE ? TAGTSO_PLAIN : TAGTSO_ORDERED;
+
+	if (all == UNSETTLED) {
 		tagtso_owner_unlock(va, len);
 		return AGAIN;
 	}
 	uint64_t tco = tagtso_unchecked_enter();
-	enum tagtso_exec r = tagtso_exec(t->op, &t->frame, va, TAGTSO_ORDERED, &fault);
+	enum tagtso_exec r = tagtso_exec(t->op, &t->frame, va, order, &fault);
 
 	tagtso_unchecked_leave(tco);
 	tagtso_owner_unlock(va, len);
-	return finish(t, r, TAGTSO_ORDERED, &fault);
+	return finish(t, r, order, &fault);
 }
 
 static void interpret(struct trap *t, uint64_t fault_va)
@@ -359,8 +369,9 @@ static void serve(siginfo_t *info, ucontext_t *uc, uint64_t va)
 		TAGTSO_COUNT(retries);
 		return;
 	}
-	TAGTSO_SAY(3, "trap: pc %lx word %08x address %lx tag %u me %u", (unsigned long)uc->uc_mcontext.pc, t.op->word,
-	           (unsigned long)va, tagtso_owner_tag(va), tagtso_tag_mine());
+	TAGTSO_SAY(3, "trap: pc %lx word %08x form %u address %lx tag %u me %u", (unsigned long)uc->uc_mcontext.pc, t.op->word,
+	           t.site ? atomic_load_explicit(&t.site->form, memory_order_relaxed) : 0u, (unsigned long)va,
+	           tagtso_owner_tag(va), tagtso_tag_mine());
 	interpret(&t, va);
 }
 
