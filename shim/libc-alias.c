@@ -59,39 +59,42 @@ static size_t wide_text_size(const wchar_t *s)
 }
 
 #define ALIAS(ret, name, proto, args, ...) \
-	ret tagtso_w_##name proto \
+	static __attribute__((noinline)) ret other_##name proto \
 	{ \
 		ret(*real_) proto = tagtso_real(TAGTSO_FN_##name); \
 \
-		if (TAGTSO_LIKELY(!tagtso_is_active())) \
+		if (!tagtso_is_active()) \
 			return real_ args; \
 		__VA_ARGS__ \
 		return real_ args; \
-	}
+	} \
+	TAGTSO_PASS(ret, name, proto, args)
 
 #define ALIAS_V(name, proto, args, ...) \
-	void tagtso_w_##name proto \
+	static __attribute__((noinline)) void other_##name proto \
 	{ \
 		void(*real_) proto = tagtso_real(TAGTSO_FN_##name); \
 \
-		if (TAGTSO_UNLIKELY(tagtso_is_active())) { \
+		if (tagtso_is_active()) { \
 			__VA_ARGS__ \
 		} \
 		real_ args; \
-	}
+	} \
+	TAGTSO_PASS_V(name, proto, args)
 
 #define ALIAS_BACK(ret, name, proto, args, ...) \
-	ret tagtso_w_##name proto \
+	static __attribute__((noinline)) ret other_##name proto \
 	{ \
 		ret(*real_) proto = tagtso_real(TAGTSO_FN_##name); \
 		ret result_; \
 \
-		if (TAGTSO_LIKELY(!tagtso_is_active())) \
+		if (!tagtso_is_active()) \
 			return real_ args; \
 		__VA_ARGS__ \
 		result_ = real_ args; \
 		return result_ ? tagtso_native_back(result_) : result_; \
-	}
+	} \
+	TAGTSO_PASS(ret, name, proto, args)
 
 #define KEPT(ret, name, proto, args, ...) \
 	ret tagtso_w_##name proto \

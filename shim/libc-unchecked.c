@@ -37,13 +37,13 @@ static void touch_wide_string(const wchar_t *s)
 	touch(d, tagtso_early_strlen(d) + tagtso_early_strlen(s) + 1);
 
 #define UNCHECKED(ret, name, proto, args, ...) \
-	ret tagtso_w_##name proto \
+	static __attribute__((noinline)) ret other_##name proto \
 	{ \
 		ret(*real_) proto = tagtso_real(TAGTSO_FN_##name); \
 		uint64_t checks_; \
 		ret result_; \
 \
-		if (TAGTSO_LIKELY(!tagtso_is_active())) \
+		if (!tagtso_is_active()) \
 			return real_ args; \
 		checks_ = tagtso_unchecked_enter(); \
 		if (tagtso_native_is_share()) { \
@@ -52,15 +52,16 @@ static void touch_wide_string(const wchar_t *s)
 		result_ = real_ args; \
 		tagtso_unchecked_leave(checks_); \
 		return result_; \
-	}
+	} \
+	TAGTSO_PASS(ret, name, proto, args)
 
 #define UNCHECKED_V(name, proto, args, ...) \
-	void tagtso_w_##name proto \
+	static __attribute__((noinline)) void other_##name proto \
 	{ \
 		void(*real_) proto = tagtso_real(TAGTSO_FN_##name); \
 		uint64_t checks_; \
 \
-		if (TAGTSO_LIKELY(!tagtso_is_active())) { \
+		if (!tagtso_is_active()) { \
 			real_ args; \
 			return; \
 		} \
@@ -70,6 +71,7 @@ static void touch_wide_string(const wchar_t *s)
 		} \
 		real_ args; \
 		tagtso_unchecked_leave(checks_); \
-	}
+	} \
+	TAGTSO_PASS_V(name, proto, args)
 
 #include "libc-unchecked.def"

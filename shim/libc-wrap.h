@@ -94,6 +94,29 @@ static inline void *tagtso_real(unsigned index)
 	return TAGTSO_LIKELY(real) ? real : tagtso_libc_resolve(index);
 }
 
+/* The way of a call while no memory has tags: a tail call in a function without a frame. Everything else is in another function, which finds the
+ * real one itself. */
+#define TAGTSO_PASS(ret, name, proto, args) \
+	ret tagtso_w_##name proto \
+	{ \
+		ret(*real_) proto = atomic_load_explicit(&tagtso_libc[TAGTSO_FN_##name].real, memory_order_relaxed); \
+\
+		if (TAGTSO_LIKELY(real_ && !tagtso_is_active())) \
+			return real_ args; \
+		return other_##name args; \
+	}
+
+#define TAGTSO_PASS_V(name, proto, args) \
+	void tagtso_w_##name proto \
+	{ \
+		void(*real_) proto = atomic_load_explicit(&tagtso_libc[TAGTSO_FN_##name].real, memory_order_relaxed); \
+\
+		if (TAGTSO_LIKELY(real_ && !tagtso_is_active())) \
+			real_ args; \
+		else \
+			other_##name args; \
+	}
+
 static inline bool tagtso_native_is_share(void)
 {
 	return TAGTSO_UNLIKELY(tagtso_knobs.native == TAGTSO_NATIVE_SHARE);

@@ -20,7 +20,7 @@ static void *own(void *arg)
 
 	for (;;) {
 		sem_wait(&o->go);
-		for (size_t i = 0; i < AREA_SIZE; i += 16)
+		for (size_t i = 0; i < AREA_SIZE; i += 4096) /* memory changes hands by the page */
 			((volatile char *)o->area->base)[i]++;
 		sem_post(&o->done);
 	}
