@@ -47,6 +47,7 @@ SNIPPET(add_llsc, "1:", "ldaxr x3, [x0]", "add x3, x3, #1\n\tstlxr w4, x3, [x0]\
 SNIPPET(add_plain, "1:", "ldr x3, [x0]", "add x3, x3, #1\n\tstr x3, [x0]\n\tsubs x1, x1, #1\n\tb.ne 1b")
 /* x1 words, each the second argument plus its index */
 SNIPPET(fill, "1:", "str x2, [x0], #8", "add x2, x2, #1\n\tsubs x1, x1, #1\n\tb.ne 1b")
+SNIPPET(sum, "mov x3, #0\n1:", "ldr x2, [x0], #8", "add x3, x3, x2\n\tsubs x1, x1, #1\n\tb.ne 1b\n\tmov x0, x3")
 
 /* A ring of 64 words at x0 + 256; head at x0, tail at x0 + 128. x1 messages, each the square of its number, all with plain accesses. */
 SNIPPET(produce,

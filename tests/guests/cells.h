@@ -55,7 +55,7 @@ struct snippet {
 #define SNIPPETS(X)                                                                                                    \
 	X(ldr) X(str) X(ldrb) X(strh) X(ldp) X(stp) X(ldr_q) X(str_q) X(ldr_post) X(str_pre) X(ldr_reg) X(ld1_lane)    \
 	X(ld1r) X(ldadd) X(swpa) X(casal) X(caspal) X(stlr) X(ldapr) X(llsc) X(add_ldadd) X(add_cas) X(add_llsc)       \
-	X(add_plain) X(produce) X(consume) X(ld2) X(st2) X(sve_load) X(zva) X(fill)
+	X(add_plain) X(produce) X(consume) X(ld2) X(st2) X(sve_load) X(zva) X(fill) X(sum)
 #define DECLARE(name) extern const struct snippet snippet_##name;
 SNIPPETS(DECLARE)
 #undef DECLARE

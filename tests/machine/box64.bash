@@ -6,7 +6,7 @@
 
 # Debian's amd64 programs, and those of tests/guests/amd64 as run-tests builds them.
 amd64=/opt/amd64/usr/bin
-guests=${TAGTSO_GUESTS:-$TAGTSO_TREE/guests/amd64/bin}
+guests=${TAGTSO_TEST_GUESTS:-$TAGTSO_TREE/guests/amd64/bin}
 # The guest's own compression libraries, not the machine's.
 export BOX64_PREFER_EMULATED=1
 # So that the guest's children are amd64 programs too.

@@ -4,7 +4,7 @@
 # test-seconds: 600
 # shellcheck source=tests/machine/box64.bash
 . "$TAGTSO_TREE/machine/box64.bash"
-tagtso() { env PATH="$PATH" "${TAGTSO_COMMAND:-tagtso}" -l "$TAGTSO_LIB" "$@"; }
+tagtso() { env PATH="$PATH" "${TAGTSO_TEST_COMMAND:-tagtso}" -l "$TAGTSO_LIB" "$@"; }
 echo "a line to compress, a line to compress" >data
 work=("$amd64/zstd" -T2 -q -c data)
 without "${work[@]}" >wanted
@@ -14,7 +14,7 @@ lines() { echo "$(grep -c '^tagtso: ' "$2") $(grep '^tagtso: ' "$2" | grep -cF -
 
 tagtso -s report.json --strict -- box64 "${work[@]}" >got 2>err
 is "tagtso -- COMMAND runs the command with the preload" "$? $(cmp got wanted && echo same)" "0 same"
-check "the report of tagtso -s is read by tagtso report" "${TAGTSO_COMMAND:-tagtso}" report report.json >/dev/null
+check "the report of tagtso -s is read by tagtso report" "${TAGTSO_TEST_COMMAND:-tagtso}" report report.json >/dev/null
 check "the report says that zstd's threads were seen" grep -q '"state": *"active"' report.json
 tagtso -- box64 "$amd64/dash" -c 'exit 33'
 is "tagtso keeps the command's status" "$?" 33
@@ -51,7 +51,7 @@ is "TAGTSO_MODE=relax is refused for box64, in one line" "$? $(cmp got wanted &&
 
 preload TAGTSO_STATS=- >got 2>err
 is "TAGTSO_STATS=- writes the report to standard error" "$? $(cmp got wanted && echo same) $(grep -c '"schema"' err)" "0 same 1"
-"${TAGTSO_COMMAND:-tagtso}" report err >/dev/null 2>err2
+"${TAGTSO_TEST_COMMAND:-tagtso}" report err >/dev/null 2>err2
 is "and nothing else" "$? $(cat err2)" "0 "
 preload TAGTSO_STATS=dir-%e-%p.json >got 2>err
 is "TAGTSO_STATS: %e is the program, %p the process" "$? $(find . -name 'dir-[a-z]*-[0-9]*.json' | wc -l)" "0 1"
