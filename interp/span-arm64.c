@@ -351,10 +351,10 @@ static enum tagtso_exec run(struct span *span, unsigned limit)
 		result = step(span);
 	switch (result) {
 	case STEP_TAG:
-	case STEP_FAULT:
-		if (span->wrote) /* the code goes on here by itself: its store-exclusive fails or faults, as after an interrupt */
-			return TAGTSO_EXEC_DONE;
-		return result == STEP_TAG ? TAGTSO_EXEC_TAG : TAGTSO_EXEC_FAULT;
+		/* After an ordinary store the code goes on from here by itself: its store-exclusive fails, as after an interrupt. */
+		return span->wrote ? TAGTSO_EXEC_DONE : TAGTSO_EXEC_TAG;
+	case STEP_FAULT: /* not so here: without a monitor it would fail for ever, and never fault */
+		return TAGTSO_EXEC_FAULT;
 	case STEP_UNKNOWN:
 		return TAGTSO_EXEC_UNKNOWN;
 	default:

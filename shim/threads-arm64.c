@@ -72,6 +72,10 @@ void tagtso_wake(void)
 
 void tagtso_thread_begin(void)
 {
+	tagtso_sigmask set = TAGTSO_SIGBIT(SIGSEGV) | TAGTSO_SIGBIT(SIGBUS);
+
+	/* its creator may have blocked everything by a way that no hook sees */
+	tagtso_sys(__NR_rt_sigprocmask, SIG_UNBLOCK, &set, NULL, sizeof(set));
 	TAGTSO_COUNT(threads);
 	tagtso_owner_lease();
 }
