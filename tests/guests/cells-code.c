@@ -9,11 +9,11 @@
 
 /* ---- snippets ---- */
 
-#define SNIPPET(name, before, memory, after)                                                                      \
-	extern const uint32_t name##_start[], name##_site[], name##_end[];                                        \
-	__asm__(".pushsection .rodata\n\t.balign 4\n" #name "_start:\n\t" before "\n" #name "_site:\n\t" memory   \
-		"\n\t" after "\n\tret\n" #name "_end:\n\t.popsection");                                           \
-	const struct snippet snippet_##name = {name##_start, name##_site, name##_end};
+#define SNIPPET(name, before, memory, after) \
+	extern const uint32_t name##_start[], name##_site[], name##_end[]; \
+	__asm__(".pushsection .rodata\n\t.balign 4\n" #name "_start:\n\t" before "\n" #name "_site:\n\t" memory \
+	        "\n\t" after "\n\tret\n" #name "_end:\n\t.popsection"); \
+	const struct snippet snippet_##name = { name##_start, name##_site, name##_end };
 
 __asm__(".arch_extension sve");
 
@@ -42,8 +42,10 @@ SNIPPET(llsc, "", "1:\tldaxr x2, [x0]", "add x3, x2, x1\n\tstlxr w4, x3, [x0]\n\
 
 /* Loops: x1 times plus one. */
 SNIPPET(add_ldadd, "mov x2, #1\n1:", "ldadd x2, x3, [x0]", "subs x1, x1, #1\n\tb.ne 1b")
-SNIPPET(add_cas, "1:", "ldr x3, [x0]", "2:\tmov x4, x3\n\tadd x5, x3, #1\n\tcasal x3, x5, [x0]\n\tcmp x3, x4\n\tb.ne 2b\n\tsubs x1, x1, #1\n\tb.ne 1b")
-SNIPPET(add_llsc, "1:", "ldaxr x3, [x0]", "add x3, x3, #1\n\tstlxr w4, x3, [x0]\n\tcbnz w4, 1b\n\tsubs x1, x1, #1\n\tb.ne 1b")
+SNIPPET(add_cas, "1:", "ldr x3, [x0]",
+        "2:\tmov x4, x3\n\tadd x5, x3, #1\n\tcasal x3, x5, [x0]\n\tcmp x3, x4\n\tb.ne 2b\n\tsubs x1, x1, #1\n\tb.ne 1b")
+SNIPPET(add_llsc, "1:", "ldaxr x3, [x0]",
+        "add x3, x3, #1\n\tstlxr w4, x3, [x0]\n\tcbnz w4, 1b\n\tsubs x1, x1, #1\n\tb.ne 1b")
 SNIPPET(add_plain, "1:", "ldr x3, [x0]", "add x3, x3, #1\n\tstr x3, [x0]\n\tsubs x1, x1, #1\n\tb.ne 1b")
 /* x1 words, each the second argument plus its index */
 SNIPPET(fill, "1:", "str x2, [x0], #8", "add x2, x2, #1\n\tsubs x1, x1, #1\n\tb.ne 1b")
@@ -60,7 +62,8 @@ SNIPPET(consume,
         "mov x2, #0\n\tmov x6, #0\n"
         "1:\tldr x3, [x0]\n\tcmp x3, x2\n\tb.ne 2f\n\tyield\n\tb 1b\n"
         "2:\tand x4, x2, #63\n\tadd x4, x0, x4, lsl #3\n\tmul x5, x2, x2",
-        "ldr x7, [x4, #256]", "cmp x7, x5\n\tcinc x6, x6, ne\n\tadd x2, x2, #1\n\tstr x2, [x0, #128]\n\tcmp x2, x1\n\tb.ne 1b\n\tmov x0, x6")
+        "ldr x7, [x4, #256]",
+        "cmp x7, x5\n\tcinc x6, x6, ne\n\tadd x2, x2, #1\n\tstr x2, [x0, #128]\n\tcmp x2, x1\n\tb.ne 1b\n\tmov x0, x6")
 
 /* Instructions that the decoder leaves alone. */
 SNIPPET(ld2, "", "ld2 {v0.2d, v1.2d}, [x0]", "mov x1, v0.d[1]\n\tmov x2, v1.d[0]\n\tadd x0, x2, x1, lsl #8")
@@ -78,7 +81,7 @@ static size_t used;
 static struct code emit_at(uint8_t *at, const struct snippet *s)
 {
 	size_t words = (size_t)(s->end - s->start);
-	struct code c = {.site = (uint32_t *)at + (s->site - s->start), .word = *s->site};
+	struct code c = { .site = (uint32_t *)at + (s->site - s->start), .word = *s->site };
 
 	for (size_t i = 0; i < words; i++)
 		((volatile uint32_t *)at)[i] = s->start[i];

@@ -36,7 +36,7 @@ static void on_fault(int signo, siginfo_t *info, void *context)
 
 static void catch_faults(int flags)
 {
-	struct sigaction action = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | flags};
+	struct sigaction action = { .sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | flags };
 
 	SAME(sigaction(SIGSEGV, &action, NULL), 0, "sigaction");
 	SAME(sigaction(SIGBUS, &action, NULL), 0, "sigaction");
@@ -58,7 +58,7 @@ static void expect_fault(struct code c, volatile void *p, uint64_t address, int 
 
 static void in_each_form(void (*fn)(struct code c), const struct snippet *snippet)
 {
-	static const enum form forms[] = {EMITTED, LOCAL, SHARED_FORM, MIXED};
+	static const enum form forms[] = { EMITTED, LOCAL, SHARED_FORM, MIXED };
 
 	catch_faults(0);
 	cells_worker_start(&other);
@@ -72,7 +72,8 @@ static void in_each_form(void (*fn)(struct code c), const struct snippet *snippe
 
 static void fault_read_only(struct code c)
 {
-	uint64_t *pages[] = {cells_mine(), cells_others(&other), cells_shared(&other), cells_map(PAGE), cells_map(64 * PAGE)};
+	uint64_t *pages[] = { cells_mine(), cells_others(&other), cells_shared(&other), cells_map(PAGE),
+		              cells_map(64 * PAGE) };
 
 	for (unsigned i = 0; i < sizeof(pages) / sizeof(pages[0]); i++) {
 		uint64_t *p = pages[i];
@@ -133,7 +134,7 @@ static void no_access(void)
 /* The second half of an access over two pages. */
 static void fault_behind(struct code c)
 {
-	uint64_t *pages[] = {cells_map(2 * PAGE), cells_map(2 * PAGE), cells_map(2 * PAGE)};
+	uint64_t *pages[] = { cells_map(2 * PAGE), cells_map(2 * PAGE), cells_map(2 * PAGE) };
 
 	put(pages[0], 1);
 	cells_put_on(&other, pages[1], 1);
@@ -183,7 +184,7 @@ static void jump_out(void)
 static void alternate_stack(void)
 {
 	static uint8_t stack[256 * 1024];
-	stack_t alternate = {.ss_sp = stack, .ss_size = sizeof(stack)};
+	stack_t alternate = { .ss_sp = stack, .ss_size = sizeof(stack) };
 
 	SAME(sigaltstack(&alternate, NULL), 0, "sigaltstack");
 	cells_worker_start(&other);
@@ -238,11 +239,16 @@ static void handlers_kept(void)
 }
 
 const struct test cells_faults[] = {
-	TEST("read-only", "a store to a read-only page reaches the program's handler, whatever the owner and the form", read_only_store, "TAGTSO_HANDOVERS=0"),
-	TEST("read-only-atomic", "an atomic on a read-only page reaches the program's handler", read_only_atomic, "TAGTSO_HANDOVERS=0"),
-	TEST("nowhere", "an access to no memory reaches the program's handler, in each form", nowhere, "TAGTSO_HANDOVERS=0"),
-	TEST("no-access", "an access to a page without access reaches the program's handler", no_access, "TAGTSO_HANDOVERS=0"),
-	TEST("straddling-fault", "a fault in the second half of an access has the second half's address", straddling_store, "TAGTSO_HANDOVERS=0"),
+	TEST("read-only", "a store to a read-only page reaches the program's handler, whatever the owner and the form",
+	     read_only_store, "TAGTSO_HANDOVERS=0"),
+	TEST("read-only-atomic", "an atomic on a read-only page reaches the program's handler", read_only_atomic,
+	     "TAGTSO_HANDOVERS=0"),
+	TEST("nowhere", "an access to no memory reaches the program's handler, in each form", nowhere,
+	     "TAGTSO_HANDOVERS=0"),
+	TEST("no-access", "an access to a page without access reaches the program's handler", no_access,
+	     "TAGTSO_HANDOVERS=0"),
+	TEST("straddling-fault", "a fault in the second half of an access has the second half's address",
+	     straddling_store, "TAGTSO_HANDOVERS=0"),
 	TEST("longjmp", "leaving the program's handler by siglongjmp leaves nothing locked", jump_out, NULL),
 	TEST("sigaltstack", "the program's handler and ours run on the alternate stack", alternate_stack, NULL),
 	TEST("blocked", "traps are served while the program blocks all signals", all_blocked, NULL),

@@ -48,7 +48,7 @@ static void big_mapping(void)
 		struct toucher t[4];
 
 		for (unsigned n = 0; n < 4; n++)
-			t[n] = (struct toucher){round ? before : cells_map(64 * MIB), n, 4};
+			t[n] = (struct toucher){ round ? before : cells_map(64 * MIB), n, 4 };
 		if (!round)
 			t[3].p = t[2].p = t[1].p;
 		cells_together(4, touch_pages, t, sizeof(t[0]));
@@ -72,7 +72,8 @@ static void dontneed(void)
 		}
 		SAME(madvise(p + WORDS, 62 * PAGE, MADV_DONTNEED), 0, "madvise");
 		for (unsigned i = 1; i < 63; i++) {
-			SAME(i % 2 ? get(p + i * WORDS) : cells_get_on(&other, p + i * WORDS), 0, "a word after MADV_DONTNEED");
+			SAME(i % 2 ? get(p + i * WORDS) : cells_get_on(&other, p + i * WORDS), 0,
+			     "a word after MADV_DONTNEED");
 			CHECK(tag_of(p + i * WORDS) != 0, "page %u has no tag after MADV_DONTNEED", i);
 		}
 		SAME(get(p + 63 * WORDS + 1), 9, "a word behind the range");
@@ -105,7 +106,8 @@ static void map_over(void)
 	cells_put_on(&other, p + 3 * WORDS, 3);
 	put(p, 1);
 	put(p + 7 * WORDS, 7);
-	SAME(mmap(p + 2 * WORDS, 4 * PAGE, PROT_READ | PROT_WRITE, anonymous | MAP_FIXED, -1, 0), p + 2 * WORDS, "mmap over a mapping");
+	SAME(mmap(p + 2 * WORDS, 4 * PAGE, PROT_READ | PROT_WRITE, anonymous | MAP_FIXED, -1, 0), p + 2 * WORDS,
+	     "mmap over a mapping");
 	SAME(get(p + 3 * WORDS), 0, "a word mapped over");
 	SAME(get(p) + get(p + 7 * WORDS), 8, "the words beside");
 	SAME(munmap(p + WORDS, 2 * PAGE), 0, "munmap of a part");
@@ -126,7 +128,8 @@ static void reservation(void)
 		cells_put_on(&other, at + WORDS, i);
 	}
 	for (unsigned i = 0; i < 32; i++)
-		SAME(get(p + (size_t)i * MIB) + cells_get_on(&other, p + (size_t)i * MIB + WORDS), 2 * i, "what a reservation holds");
+		SAME(get(p + (size_t)i * MIB) + cells_get_on(&other, p + (size_t)i * MIB + WORDS), 2 * i,
+		     "what a reservation holds");
 }
 
 /* ---- moved ---- */
@@ -169,7 +172,8 @@ static void reprotected(void)
 	put(p, 1);
 	cells_put_on(&other, p + WORDS, 2);
 	SAME(mprotect(p, 4 * PAGE, PROT_READ), 0, "mprotect to read-only");
-	SAME(load.fn(p, 0, 0) + load.fn(p + WORDS, 0, 0) + load.fn(p + 3 * WORDS, 0, 0), 3, "the sum of read-only words");
+	SAME(load.fn(p, 0, 0) + load.fn(p + WORDS, 0, 0) + load.fn(p + 3 * WORDS, 0, 0), 3,
+	     "the sum of read-only words");
 	SAME(cells_get_on(&other, p) + cells_get_on(&other, p + 2 * WORDS), 1, "the sum that another thread reads");
 	SAME(mprotect(p, 4 * PAGE, PROT_READ | PROT_WRITE), 0, "mprotect to writable");
 	put(p + WORDS, 5);
@@ -249,11 +253,11 @@ static void kernel_calls(void)
 	SAME(write(ends[1], p, 15), 15, "write from another's memory");
 	SAME(read(ends[0], q, 100), 15, "read into another's memory");
 	SAME(strcmp(p, q), 0, "what came through");
-	v[0] = (struct iovec){p, 7};
-	v[1] = (struct iovec){p + 7, 8};
+	v[0] = (struct iovec){ p, 7 };
+	v[1] = (struct iovec){ p + 7, 8 };
 	SAME(writev(ends[1], v, 2), 15, "writev with iovecs in guest memory");
-	v[0] = (struct iovec){q + 100, 3};
-	v[1] = (struct iovec){q + 103, 20};
+	v[0] = (struct iovec){ q + 100, 3 };
+	v[1] = (struct iovec){ q + 103, 20 };
 	SAME(readv(ends[0], v, 2), 15, "readv");
 	SAME(strcmp(p, q + 100), 0, "what came through");
 	SAME(access(strcpy(q, "/proc/self/exe"), R_OK), 0, "access() of a path in guest memory");
@@ -308,13 +312,16 @@ static void churned(void)
 }
 
 const struct test cells_memory[] = {
-	TEST("big-mapping", "big mappings are zero and tagged at the first touch, by any thread", big_mapping, NULL, {"first_touch", '>', 100}),
+	TEST("big-mapping", "big mappings are zero and tagged at the first touch, by any thread", big_mapping, NULL,
+	     { "first_touch", '>', 100 }),
 	TEST("dontneed", "MADV_DONTNEED leaves zeros and no memory without a tag", dontneed, NULL),
-	TEST("unmap-map", "memory mapped again where memory was unmapped is zero", unmap_and_map, NULL, {"window_bytes", '<', 1 << 20}),
+	TEST("unmap-map", "memory mapped again where memory was unmapped is zero", unmap_and_map, NULL,
+	     { "window_bytes", '<', 1 << 20 }),
 	TEST("map-over", "MAP_FIXED over a part of a mapping leaves the rest", map_over, NULL),
 	TEST("reservation", "memory reserved without access can be opened part by part", reservation, NULL),
 	TEST("mremap", "mremap keeps the data when it grows, shrinks and moves memory", moved, NULL),
-	TEST("reprotect", "read-only memory can be read by all threads, and written after it is writable again", reprotected, NULL),
+	TEST("reprotect", "read-only memory can be read by all threads, and written after it is writable again",
+	     reprotected, NULL),
 	TEST("private-file", "a private mapping of a file is the guest's own copy", private_file, NULL),
 	TEST("native", "libc's functions work on memory that any thread owns", native_code, NULL),
 	TEST("kernel", "system calls take and fill memory that any thread owns", kernel_calls, NULL),

@@ -31,7 +31,8 @@ static void hand_over_then_share(void)
 	for (unsigned times = 0; times < 1; times++) {
 		cells_put_on(&other, p, 7);
 		SAME(tag_of(p), cells_tag_of_worker(&other), "the tag after the first hand-over");
-		SAME(tag_of(p + PAGE / 8 - 2), cells_tag_of_worker(&other), "the tag of the page's end after the first hand-over");
+		SAME(tag_of(p + PAGE / 8 - 2), cells_tag_of_worker(&other),
+		     "the tag of the page's end after the first hand-over");
 	}
 	SAME(get(p), 7, "the value after a hand-over");
 	SAME(tag_of(p), my_tag(), "the tag after the second hand-over");
@@ -166,7 +167,8 @@ static void code_unmapped(void)
 	uint64_t *p = cells_mine();
 
 	for (unsigned round = 0; round < 20; round++) {
-		uint32_t *area = mmap(NULL, AREA, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		uint32_t *area =
+			mmap(NULL, AREA, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 		volatile uint32_t *word = area;
 		uint64_t (*fn)(volatile void *, uint64_t);
 
@@ -213,16 +215,18 @@ static void more_threads_than_ids(void)
 {
 	uint64_t *common = cells_map(PAGE);
 	unsigned without = 0, seen = 0;
-	struct code add = cells_emit(&snippet_add_ldadd), store = cells_emit(&snippet_str), load = cells_emit(&snippet_ldr);
+	struct code add = cells_emit(&snippet_add_ldadd), store = cells_emit(&snippet_str),
+		    load = cells_emit(&snippet_ldr);
 
 	pthread_barrier_init(&barrier, NULL, MANY);
 	for (unsigned n = 0; n < MANY; n++)
-		many[n] = (struct many){.common = common, .add = add, .store = store, .load = load, .n = n};
+		many[n] = (struct many){ .common = common, .add = add, .store = store, .load = load, .n = n };
 	cells_together(MANY, one_of_many, many, sizeof(many[0]));
 	for (unsigned n = 0; n < MANY; n++) {
 		SAME(many[n].read, 1000 * ((n + 7) % MANY) + 49, "what a thread read of another's memory");
 		without += !many[n].tag;
-		CHECK(!many[n].tag || !(seen >> many[n].tag & 1), "two threads with tag %u at the same time", many[n].tag);
+		CHECK(!many[n].tag || !(seen >> many[n].tag & 1), "two threads with tag %u at the same time",
+		      many[n].tag);
 		seen |= 1u << many[n].tag;
 	}
 	SAME(get(common), 100 * 50 * MANY, "the sum that all threads added to");
@@ -248,7 +252,7 @@ static void leases_come_back(void)
 
 	for (unsigned round = 0; round < 3; round++) {
 		for (unsigned n = 0; n < MANY; n++) {
-			many[n] = (struct many){.store = store, .load = load, .n = n};
+			many[n] = (struct many){ .store = store, .load = load, .n = n };
 			cells_together(1, touch_own, &many[n], 0);
 			CHECK(many[n].tag, "thread %u has no id", n);
 		}
@@ -260,8 +264,8 @@ static void leases_come_back(void)
 static uint64_t *pair_of(unsigned first, unsigned second, uint64_t **second_granule)
 {
 	/* the end of a page and the beginning of the next, each in its own state: 0 mine, 1 another's, 2 shared, 3 undecided */
-	uint64_t *p = cells_map(2 * PAGE), *at[2] = {p + PAGE / 8 - 2, p + PAGE / 8};
-	unsigned state[2] = {first, second};
+	uint64_t *p = cells_map(2 * PAGE), *at[2] = { p + PAGE / 8 - 2, p + PAGE / 8 };
+	unsigned state[2] = { first, second };
 
 	for (unsigned i = 0; i < 2; i++) {
 		if (state[i] == 1 || state[i] == 2)
@@ -275,7 +279,7 @@ static uint64_t *pair_of(unsigned first, unsigned second, uint64_t **second_gran
 
 static void straddle(void)
 {
-	static const struct snippet *const stores[] = {&snippet_str, &snippet_str_q, &snippet_stp};
+	static const struct snippet *const stores[] = { &snippet_str, &snippet_str_q, &snippet_stp };
 	uint64_t *low, *high;
 
 	cells_worker_start(&other);
@@ -295,14 +299,15 @@ static void straddle(void)
 			SAME(load.fn(p, 0, 0), 0x0123456789abcdef, "a load over two pages");
 			CHECK(tag_of(low) == SHARED || tag_of(low) == my_tag(), "tag %u below", tag_of(low));
 			CHECK(tag_of(high) == SHARED || tag_of(high) == my_tag(), "tag %u above", tag_of(high));
-			CHECK(states % 4 != 2 || tag_of(low) == SHARED, "shared memory became owned: tag %u", tag_of(low));
+			CHECK(states % 4 != 2 || tag_of(low) == SHARED, "shared memory became owned: tag %u",
+			      tag_of(low));
 		}
 	}
 }
 
 static void straddle_rewritten(void)
 {
-	static const enum form forms[] = {LOCAL, SHARED_FORM, MIXED};
+	static const enum form forms[] = { LOCAL, SHARED_FORM, MIXED };
 	uint64_t *low, *high;
 
 	cells_worker_start(&other);
@@ -363,22 +368,36 @@ static void zero_block(void)
 #define GRANULES "TAGTSO_HANDOVERS=0"
 
 const struct test cells_owners[] = {
-	TEST("wake", "what is there when the second thread starts belongs to the first", first_thread_owns, NULL, {"wakeups", '=', 1}),
-	TEST("hand-over", "a page is handed over twice before a conflict makes memory shared", hand_over_then_share, NULL, {"handovers", '=', 2}, {"revoked_granules", '=', 1}),
-	TEST("conflicts", "after the limit of conflicts the whole page is shared", conflicts_share_the_page, GRANULES " TAGTSO_CONFLICTS=3", {"revocations", '=', 3}, {"revoked_granules", '=', PAGE / GRANULE}),
-	TEST("buffers", "a buffer that one thread fills and another reads is handed over in batches", buffers_move_whole, NULL, {"traps", '<', 1200}, {"handovers", '<', 64}, {"handed_pages", '>', 250}),
-	TEST("threshold-0", "with TAGTSO_THRESHOLD=0 no site is rewritten", threshold_zero, "TAGTSO_THRESHOLD=0", {"sites_rewritten", '=', 0}, {"interpreted_plain", '>', 1000}),
-	TEST("observe", "with TAGTSO_MODE=observe no site is rewritten", threshold_zero, "TAGTSO_MODE=observe", {"sites_rewritten", '=', 0}),
-	TEST("local-to-mixed", "a LOCAL site that meets shared memory becomes MIXED", local_becomes_mixed, GRANULES, {"forms_mixed", '=', 1}),
-	TEST("shared-to-mixed", "a SHARED site that meets the thread's own memory becomes MIXED", shared_becomes_mixed, GRANULES, {"forms_mixed", '=', 1}),
+	TEST("wake", "what is there when the second thread starts belongs to the first", first_thread_owns, NULL,
+	     { "wakeups", '=', 1 }),
+	TEST("hand-over", "a page is handed over twice before a conflict makes memory shared", hand_over_then_share,
+	     NULL, { "handovers", '=', 2 }, { "revoked_granules", '=', 1 }),
+	TEST("conflicts", "after the limit of conflicts the whole page is shared", conflicts_share_the_page,
+	     GRANULES " TAGTSO_CONFLICTS=3", { "revocations", '=', 3 }, { "revoked_granules", '=', PAGE / GRANULE }),
+	TEST("buffers", "a buffer that one thread fills and another reads is handed over in batches",
+	     buffers_move_whole, NULL, { "traps", '<', 1200 }, { "handovers", '<', 64 }, { "handed_pages", '>', 250 }),
+	TEST("threshold-0", "with TAGTSO_THRESHOLD=0 no site is rewritten", threshold_zero, "TAGTSO_THRESHOLD=0",
+	     { "sites_rewritten", '=', 0 }, { "interpreted_plain", '>', 1000 }),
+	TEST("observe", "with TAGTSO_MODE=observe no site is rewritten", threshold_zero, "TAGTSO_MODE=observe",
+	     { "sites_rewritten", '=', 0 }),
+	TEST("local-to-mixed", "a LOCAL site that meets shared memory becomes MIXED", local_becomes_mixed, GRANULES,
+	     { "forms_mixed", '=', 1 }),
+	TEST("shared-to-mixed", "a SHARED site that meets the thread's own memory becomes MIXED", shared_becomes_mixed,
+	     GRANULES, { "forms_mixed", '=', 1 }),
 	TEST("local-for-all", "a LOCAL site serves each thread with that thread's own tag", local_for_all, GRANULES),
 	TEST("recycled", "code written over a rewritten site runs as written", recycled_code, GRANULES),
-	TEST("code-unmapped", "code that is unmapped after its sites were rewritten can be mapped anew", code_unmapped, NULL),
-	TEST("many-threads", "threads beyond the thirteenth have no id and right values", more_threads_than_ids, NULL, {"leases_refused", '=', MANY - (IDS - 1)}, {"leases", '=', IDS}),
-	TEST("lease-reuse", "an ended thread's id serves the next thread", leases_come_back, NULL, {"leases_refused", '=', 0}, {"leases", '>', 3 * MANY}),
-	TEST("straddle", "accesses over two pages of any two owners are right", straddle, GRANULES " TAGTSO_THRESHOLD=1000000"),
-	TEST("straddle-rewritten", "rewritten sites serve accesses over two pages of any two owners", straddle_rewritten, GRANULES),
-	TEST("unknown", "instructions that are not decoded run right, on memory that becomes shared, and are counted", unknown, GRANULES, {"unknown", '>', 6}),
+	TEST("code-unmapped", "code that is unmapped after its sites were rewritten can be mapped anew", code_unmapped,
+	     NULL),
+	TEST("many-threads", "threads beyond the thirteenth have no id and right values", more_threads_than_ids, NULL,
+	     { "leases_refused", '=', MANY - (IDS - 1) }, { "leases", '=', IDS }),
+	TEST("lease-reuse", "an ended thread's id serves the next thread", leases_come_back, NULL,
+	     { "leases_refused", '=', 0 }, { "leases", '>', 3 * MANY }),
+	TEST("straddle", "accesses over two pages of any two owners are right", straddle,
+	     GRANULES " TAGTSO_THRESHOLD=1000000"),
+	TEST("straddle-rewritten", "rewritten sites serve accesses over two pages of any two owners",
+	     straddle_rewritten, GRANULES),
+	TEST("unknown", "instructions that are not decoded run right, on memory that becomes shared, and are counted",
+	     unknown, GRANULES, { "unknown", '>', 6 }),
 	TEST("zero-block", "DC ZVA zeroes its block and nothing else", zero_block, GRANULES),
 	TEST(NULL, NULL, NULL, NULL),
 };

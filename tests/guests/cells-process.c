@@ -166,7 +166,8 @@ static void forked_deep(void)
 		if (pid) {
 			unsigned r = result_of(pid);
 
-			CHECK(r == 0 && get(p) == depth, "depth %u: the child says %u, the word is %lu", depth, r, (unsigned long)get(p));
+			CHECK(r == 0 && get(p) == depth, "depth %u: the child says %u, the word is %lu", depth, r,
+			      (unsigned long)get(p));
 			if (depth)
 				_exit(r != 0 || get(p) != depth);
 			return;
@@ -196,7 +197,8 @@ static void run_child(pid_t (*start)(char *const *argv, int out))
 {
 	cells_worker_start(&other);
 	char *words = (char *)cells_others(&other);
-	char *argv[] = {strcpy(words, "cells"), strcpy(words + 100, "-e"), strcpy(words + 200, "said by a child"), NULL};
+	char *argv[] = { strcpy(words, "cells"), strcpy(words + 100, "-e"), strcpy(words + 200, "said by a child"),
+		         NULL };
 
 	for (unsigned round = 0; round < 3; round++) {
 		int ends[2];
@@ -283,15 +285,16 @@ static void exec_over(void)
 {
 	cells_worker_start(&other);
 	char *words = (char *)cells_others(&other);
-	char *argv[] = {strcpy(words, "true"), NULL};
+	char *argv[] = { strcpy(words, "true"), NULL };
 
 	execv("/bin/true", argv);
 	FAIL("execv: %s", strerror(errno));
 }
 
 const struct test cells_process[] = {
-	TEST("fork", "a child of fork has the data of the moment, and neither sees the other's writes", libc_forked, NULL, {"forks", '=', 5}),
-	TEST("raw-fork", "a child of clone() used as fork is isolated too", raw_forked, NULL, {"forks", '=', 5}),
+	TEST("fork", "a child of fork has the data of the moment, and neither sees the other's writes", libc_forked,
+	     NULL, { "forks", '=', 5 }),
+	TEST("raw-fork", "a child of clone() used as fork is isolated too", raw_forked, NULL, { "forks", '=', 5 }),
 	TEST("fork-writing", "a child of fork sees a moment of what other threads write", forked_while_writing, NULL),
 	TEST("fork-deep", "children of children with threads of their own are right", forked_deep, NULL),
 	TEST("fork-exec", "fork and exec with words in guest memory", fork_exec, NULL),

@@ -74,26 +74,26 @@ static uint64_t model_casp(uint64_t m[2])
 }
 
 static const struct kind kinds[] = {
-	{"LDR", &snippet_ldr, model_ldr, false},
-	{"STR", &snippet_str, model_str, false},
-	{"LDRB", &snippet_ldrb, model_ldrb, false},
-	{"STRH", &snippet_strh, model_strh, false},
-	{"LDP", &snippet_ldp, model_sum, false},
-	{"STP", &snippet_stp, model_stp, false},
-	{"LDR Q", &snippet_ldr_q, model_sum, false},
-	{"STR Q", &snippet_str_q, model_stp, false},
-	{"LDR post-index", &snippet_ldr_post, model_post, false},
-	{"STR pre-index", &snippet_str_pre, model_str, false},
-	{"LDR register", &snippet_ldr_reg, model_high, false},
-	{"LD1 lane", &snippet_ld1_lane, model_ldr, false},
-	{"LD1R", &snippet_ld1r, model_ldr, false},
-	{"LDADDAL", &snippet_ldadd, model_add, false},
-	{"SWPA", &snippet_swpa, model_swap, false},
-	{"CASAL", &snippet_casal, model_swap, false},
-	{"CASPAL", &snippet_caspal, model_casp, false},
-	{"STLR", &snippet_stlr, model_str, false},
-	{"LDAPR", &snippet_ldapr, model_ldr, false},
-	{"LDAXR, STLXR", &snippet_llsc, model_add, true},
+	{ "LDR", &snippet_ldr, model_ldr, false },
+	{ "STR", &snippet_str, model_str, false },
+	{ "LDRB", &snippet_ldrb, model_ldrb, false },
+	{ "STRH", &snippet_strh, model_strh, false },
+	{ "LDP", &snippet_ldp, model_sum, false },
+	{ "STP", &snippet_stp, model_stp, false },
+	{ "LDR Q", &snippet_ldr_q, model_sum, false },
+	{ "STR Q", &snippet_str_q, model_stp, false },
+	{ "LDR post-index", &snippet_ldr_post, model_post, false },
+	{ "STR pre-index", &snippet_str_pre, model_str, false },
+	{ "LDR register", &snippet_ldr_reg, model_high, false },
+	{ "LD1 lane", &snippet_ld1_lane, model_ldr, false },
+	{ "LD1R", &snippet_ld1r, model_ldr, false },
+	{ "LDADDAL", &snippet_ldadd, model_add, false },
+	{ "SWPA", &snippet_swpa, model_swap, false },
+	{ "CASAL", &snippet_casal, model_swap, false },
+	{ "CASPAL", &snippet_caspal, model_casp, false },
+	{ "STLR", &snippet_stlr, model_str, false },
+	{ "LDAPR", &snippet_ldapr, model_ldr, false },
+	{ "LDAXR, STLXR", &snippet_llsc, model_add, true },
 };
 
 static struct worker other;
@@ -129,7 +129,7 @@ static bool must_trap(enum state state, enum form form)
 
 static void check_access(const struct kind *k, struct code c, uint64_t *p, bool trap, unsigned tag)
 {
-	uint64_t m[2] = {LOW, k->snippet == &snippet_caspal ? (uint64_t)LOW + 1 : (uint64_t)HIGH}, want;
+	uint64_t m[2] = { LOW, k->snippet == &snippet_caspal ? (uint64_t)LOW + 1 : (uint64_t)HIGH }, want;
 	uint32_t trapped;
 
 	plant(p, m[0]);
@@ -162,35 +162,59 @@ static void cell(enum state state, enum form form)
 
 		check_access(k, c, p, must_trap(state, form), state == MINE || state == UNDECIDED ? my_tag() : SHARED);
 		SAME(*c.site, word, "the word at the site");
-		CHECK(form == EMITTED || word >> 26 == 5, "%s: the word at the rewritten site is no B: %08x", k->name, word);
+		CHECK(form == EMITTED || word >> 26 == 5, "%s: the word at the rewritten site is no B: %08x", k->name,
+		      word);
 	}
 }
 
 #define CELL(state, form) \
-	static void cell_##state##_##form(void) { cell(state, form); }
+	static void cell_##state##_##form(void) \
+	{ \
+		cell(state, form); \
+	}
 #define FORMS(state) CELL(state, EMITTED) CELL(state, LOCAL) CELL(state, SHARED_FORM) CELL(state, MIXED)
-FORMS(MINE) FORMS(OTHERS) FORMS(IS_SHARED) FORMS(UNDECIDED)
+FORMS(MINE)
+FORMS(OTHERS)
+FORMS(IS_SHARED)
+FORMS(UNDECIDED)
 
 /* A site is not to change while it is looked at. */
 #define STEADY "TAGTSO_HANDOVERS=0 TAGTSO_CONFLICTS=256"
 #define NEVER STEADY " TAGTSO_THRESHOLD=1000000"
 
 const struct test cells_table[] = {
-	TEST("mine-emitted", "an emitted site on the thread's own memory is served plain by a trap", cell_MINE_EMITTED, NEVER, {"interpreted_plain", '>', 20}, {"sites_rewritten", '=', 0}),
-	TEST("mine-local", "a LOCAL site on the thread's own memory does not trap", cell_MINE_LOCAL, STEADY, {"forms_local", '>', 19}, {"forms_mixed", '=', 0}),
-	TEST("mine-shared", "a SHARED site on the thread's own memory is served plain by a trap", cell_MINE_SHARED_FORM, STEADY, {"forms_shared", '>', 19}, {"traps_island", '>', 19}),
-	TEST("mine-mixed", "a MIXED site on the thread's own memory does not trap", cell_MINE_MIXED, STEADY, {"forms_mixed", '>', 19}),
-	TEST("others-emitted", "an emitted site on another's memory makes it shared and is served ordered", cell_OTHERS_EMITTED, NEVER, {"interpreted_ordered", '>', 20}, {"revocations", '>', 20}, {"handovers", '=', 0}),
-	TEST("others-local", "a LOCAL site on another's memory makes it shared and is served ordered", cell_OTHERS_LOCAL, STEADY, {"forms_local", '>', 19}, {"traps_island", '>', 19}),
-	TEST("others-shared", "a SHARED site on another's memory makes it shared and is served ordered", cell_OTHERS_SHARED_FORM, STEADY, {"forms_shared", '>', 19}, {"traps_island", '>', 19}),
-	TEST("others-mixed", "a MIXED site on another's memory makes it shared and is served ordered", cell_OTHERS_MIXED, STEADY, {"forms_mixed", '>', 19}, {"traps_island", '>', 19}),
-	TEST("shared-emitted", "an emitted site on shared memory is served ordered by a trap", cell_IS_SHARED_EMITTED, NEVER, {"interpreted_ordered", '>', 20}, {"sites_rewritten", '=', 0}),
-	TEST("shared-local", "a LOCAL site on shared memory is served ordered by a trap", cell_IS_SHARED_LOCAL, STEADY, {"traps_island", '>', 19}),
-	TEST("shared-shared", "a SHARED site on shared memory does not trap", cell_IS_SHARED_SHARED_FORM, STEADY, {"forms_shared", '>', 19}, {"forms_mixed", '=', 0}),
-	TEST("shared-mixed", "a MIXED site on shared memory does not trap", cell_IS_SHARED_MIXED, STEADY, {"forms_mixed", '>', 19}),
-	TEST("undecided-emitted", "an emitted site claims undecided memory", cell_UNDECIDED_EMITTED, NEVER, {"claims", '>', 20}, {"revocations", '=', 0}),
-	TEST("undecided-local", "a LOCAL site claims undecided memory", cell_UNDECIDED_LOCAL, STEADY, {"claims", '>', 20}),
-	TEST("undecided-shared", "a SHARED site claims undecided memory", cell_UNDECIDED_SHARED_FORM, STEADY, {"claims", '>', 20}),
-	TEST("undecided-mixed", "a MIXED site claims undecided memory", cell_UNDECIDED_MIXED, STEADY, {"claims", '>', 20}),
+	TEST("mine-emitted", "an emitted site on the thread's own memory is served plain by a trap", cell_MINE_EMITTED,
+	     NEVER, { "interpreted_plain", '>', 20 }, { "sites_rewritten", '=', 0 }),
+	TEST("mine-local", "a LOCAL site on the thread's own memory does not trap", cell_MINE_LOCAL, STEADY,
+	     { "forms_local", '>', 19 }, { "forms_mixed", '=', 0 }),
+	TEST("mine-shared", "a SHARED site on the thread's own memory is served plain by a trap", cell_MINE_SHARED_FORM,
+	     STEADY, { "forms_shared", '>', 19 }, { "traps_island", '>', 19 }),
+	TEST("mine-mixed", "a MIXED site on the thread's own memory does not trap", cell_MINE_MIXED, STEADY,
+	     { "forms_mixed", '>', 19 }),
+	TEST("others-emitted", "an emitted site on another's memory makes it shared and is served ordered",
+	     cell_OTHERS_EMITTED, NEVER, { "interpreted_ordered", '>', 20 }, { "revocations", '>', 20 },
+	     { "handovers", '=', 0 }),
+	TEST("others-local", "a LOCAL site on another's memory makes it shared and is served ordered",
+	     cell_OTHERS_LOCAL, STEADY, { "forms_local", '>', 19 }, { "traps_island", '>', 19 }),
+	TEST("others-shared", "a SHARED site on another's memory makes it shared and is served ordered",
+	     cell_OTHERS_SHARED_FORM, STEADY, { "forms_shared", '>', 19 }, { "traps_island", '>', 19 }),
+	TEST("others-mixed", "a MIXED site on another's memory makes it shared and is served ordered",
+	     cell_OTHERS_MIXED, STEADY, { "forms_mixed", '>', 19 }, { "traps_island", '>', 19 }),
+	TEST("shared-emitted", "an emitted site on shared memory is served ordered by a trap", cell_IS_SHARED_EMITTED,
+	     NEVER, { "interpreted_ordered", '>', 20 }, { "sites_rewritten", '=', 0 }),
+	TEST("shared-local", "a LOCAL site on shared memory is served ordered by a trap", cell_IS_SHARED_LOCAL, STEADY,
+	     { "traps_island", '>', 19 }),
+	TEST("shared-shared", "a SHARED site on shared memory does not trap", cell_IS_SHARED_SHARED_FORM, STEADY,
+	     { "forms_shared", '>', 19 }, { "forms_mixed", '=', 0 }),
+	TEST("shared-mixed", "a MIXED site on shared memory does not trap", cell_IS_SHARED_MIXED, STEADY,
+	     { "forms_mixed", '>', 19 }),
+	TEST("undecided-emitted", "an emitted site claims undecided memory", cell_UNDECIDED_EMITTED, NEVER,
+	     { "claims", '>', 20 }, { "revocations", '=', 0 }),
+	TEST("undecided-local", "a LOCAL site claims undecided memory", cell_UNDECIDED_LOCAL, STEADY,
+	     { "claims", '>', 20 }),
+	TEST("undecided-shared", "a SHARED site claims undecided memory", cell_UNDECIDED_SHARED_FORM, STEADY,
+	     { "claims", '>', 20 }),
+	TEST("undecided-mixed", "a MIXED site claims undecided memory", cell_UNDECIDED_MIXED, STEADY,
+	     { "claims", '>', 20 }),
 	TEST(NULL, NULL, NULL, NULL),
 };

@@ -24,9 +24,10 @@ static void *add(void *arg)
 }
 
 /* All on one word, thread i with the i-th of the snippets. */
-static void hammer(unsigned threads, unsigned times, const struct snippet *a, const struct snippet *b, const struct snippet *c)
+static void hammer(unsigned threads, unsigned times, const struct snippet *a, const struct snippet *b,
+                   const struct snippet *c)
 {
-	const struct snippet *snippets[] = {a, b, c};
+	const struct snippet *snippets[] = { a, b, c };
 	struct code codes[3];
 	struct adder adders[16];
 	uint64_t *p = cells_map(PAGE);
@@ -34,7 +35,7 @@ static void hammer(unsigned threads, unsigned times, const struct snippet *a, co
 	for (unsigned i = 0; i < 3; i++)
 		codes[i] = cells_emit(snippets[i]);
 	for (unsigned i = 0; i < threads; i++)
-		adders[i] = (struct adder){codes[i % 3], p, times};
+		adders[i] = (struct adder){ codes[i % 3], p, times };
 	cells_together(threads, add, adders, sizeof(adders[0]));
 	SAME(peek(p), (uint64_t)threads * times, "the sum");
 }
@@ -72,7 +73,7 @@ static void neighbours(unsigned distance)
 	uint64_t *p = cells_map(8 * PAGE);
 
 	for (unsigned i = 0; i < threads; i++)
-		adders[i] = (struct adder){code, p + i * distance, 3000};
+		adders[i] = (struct adder){ code, p + i * distance, 3000 };
 	cells_together(threads, add, adders, sizeof(adders[0]));
 	for (unsigned i = 0; i < threads; i++)
 		SAME(peek(p + i * distance), 3000, "a thread's own word");
@@ -97,14 +98,14 @@ static void own_pages(void)
 
 static void messages(void)
 {
-	static const unsigned counts[] = {50, 5000, 50000};
+	static const unsigned counts[] = { 50, 5000, 50000 };
 	struct code produce = cells_emit(&snippet_produce), consume = cells_emit(&snippet_consume);
 	struct worker producer;
 
 	cells_worker_start(&producer);
 	for (unsigned i = 0; i < 3; i++) {
 		uint64_t *ring = cells_map(PAGE);
-		struct adder a = {produce, ring, counts[i]};
+		struct adder a = { produce, ring, counts[i] };
 		pthread_t thread;
 
 		pthread_create(&thread, NULL, add, &a);
@@ -125,15 +126,15 @@ static void on_alarm(int signo)
 
 	(void)signo;
 	atomic_fetch_add(&alarms, 1);
-	in_handler[0]++;     /* checked accesses of the handler's own */
+	in_handler[0]++; /* checked accesses of the handler's own */
 	in_handler[64 * 8]++;
 	errno = keep;
 }
 
 static void start_alarms(void)
 {
-	struct sigaction action = {.sa_handler = on_alarm, .sa_flags = SA_RESTART};
-	struct itimerval every = {{0, 2000}, {0, 2000}};
+	struct sigaction action = { .sa_handler = on_alarm, .sa_flags = SA_RESTART };
+	struct itimerval every = { { 0, 2000 }, { 0, 2000 } };
 
 	in_handler = cells_map(2 * PAGE);
 	sigaction(SIGALRM, &action, NULL);
@@ -159,9 +160,9 @@ static void storm(void)
 
 	start_alarms();
 	for (unsigned i = 0; i < 4; i++)
-		adders[i] = (struct adder){i % 2 ? llsc : code, p, 10};
+		adders[i] = (struct adder){ i % 2 ? llsc : code, p, 10 };
 	cells_together(4, storm_thread, adders, sizeof(adders[0]));
-	struct itimerval off = {0};
+	struct itimerval off = { 0 };
 
 	setitimer(ITIMER_REAL, &off, NULL);
 	SAME(peek(p) + peek(p + 1) + peek(p + 2) + peek(p + 3), 4 * 200 * 10, "the sum");
@@ -179,8 +180,8 @@ static void *interrupted(void *arg)
 
 static void interrupt(void)
 {
-	struct sigaction action = {.sa_handler = on_alarm};
-	struct adder a = {cells_emit(&snippet_add_llsc), cells_map(PAGE), 0};
+	struct sigaction action = { .sa_handler = on_alarm };
+	struct adder a = { cells_emit(&snippet_add_llsc), cells_map(PAGE), 0 };
 	pthread_t thread;
 
 	in_handler = cells_map(2 * PAGE);
@@ -267,16 +268,20 @@ static void exit_while_running(void)
 const struct test cells_threads[] = {
 	TEST("hammer-ldadd", "2 to 8 threads that LDADD one word count exactly", hammer_ldadd, NULL),
 	TEST("hammer-cas", "2 to 8 threads that CAS one word count exactly", hammer_cas, NULL),
-	TEST("hammer-llsc", "2 to 8 threads with exclusive loops on one word count exactly", hammer_llsc, NULL, {"interpreted_spans", '>', 100}),
+	TEST("hammer-llsc", "2 to 8 threads with exclusive loops on one word count exactly", hammer_llsc, NULL,
+	     { "interpreted_spans", '>', 100 }),
 	TEST("hammer-all", "LDADD, CAS and exclusive loops on the same word count exactly", hammer_all, NULL),
 	TEST("hammer-never", "atomics count exactly while no site is rewritten", hammer_all, "TAGTSO_THRESHOLD=0"),
-	TEST("busy-granule", "two threads on one granule that is in transition all the time do not disturb each other", busy_granule,
-	 "TAGTSO_HANDOVERS=255 TAGTSO_THRESHOLD=0", {"handovers", '>', 10}),
-	TEST("busy-page", "eight threads on one page that is in transition all the time do not disturb each other", busy_page,
-	 "TAGTSO_HANDOVERS=255", {"handovers", '>', 10}),
-	TEST("own-pages", "eight threads on pages of their own stay without transitions", own_pages, NULL, {"revocations", '<', 30}),
-	TEST("messages", "messages by plain stores and loads arrive in order", messages, NULL, {"sites_rewritten", '>', 4}),
-	TEST("storm", "a timer's signals meanwhile change neither values nor errno", storm, "TAGTSO_THRESHOLD=0 TAGTSO_HANDOVERS=255", {"traps", '>', 1000}),
+	TEST("busy-granule", "two threads on one granule that is in transition all the time do not disturb each other",
+	     busy_granule, "TAGTSO_HANDOVERS=255 TAGTSO_THRESHOLD=0", { "handovers", '>', 10 }),
+	TEST("busy-page", "eight threads on one page that is in transition all the time do not disturb each other",
+	     busy_page, "TAGTSO_HANDOVERS=255", { "handovers", '>', 10 }),
+	TEST("own-pages", "eight threads on pages of their own stay without transitions", own_pages, NULL,
+	     { "revocations", '<', 30 }),
+	TEST("messages", "messages by plain stores and loads arrive in order", messages, NULL,
+	     { "sites_rewritten", '>', 4 }),
+	TEST("storm", "a timer's signals meanwhile change neither values nor errno", storm,
+	     "TAGTSO_THRESHOLD=0 TAGTSO_HANDOVERS=255", { "traps", '>', 1000 }),
 	TEST("interrupted", "a thread that is interrupted all the time counts exactly", interrupt, NULL),
 	TEST("thread-ends", "threads end by pthread_exit and by pthread_cancel", ended, NULL),
 	TEST("main-ends-first", "the process ends when its last thread does", main_ends_first, NULL),

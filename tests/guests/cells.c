@@ -24,7 +24,8 @@
 
 enum { SECONDS = 100, REPORT = 65536 };
 
-static const struct test *const groups[] = {cells_table, cells_owners, cells_memory, cells_faults, cells_threads, cells_process, NULL};
+static const struct test *const groups[] = { cells_table,   cells_owners,  cells_memory, cells_faults,
+	                                     cells_threads, cells_process, NULL };
 
 /* ---- in the test's process ---- */
 
@@ -48,7 +49,7 @@ void cells_fail(const char *file, int line, const char *format, ...)
 
 void cells_sleep_ms(unsigned ms)
 {
-	struct timespec t = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L};
+	struct timespec t = { .tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L };
 
 	nanosleep(&t, NULL);
 }
@@ -117,7 +118,7 @@ static void do_call(void *arg)
 
 uint64_t cells_call_on(struct worker *w, struct code code, volatile void *pointer, uint64_t a, uint64_t b)
 {
-	struct call c = {code, pointer, a, b, 0};
+	struct call c = { code, pointer, a, b, 0 };
 
 	if (w)
 		cells_worker_run(w, do_call, &c);
@@ -135,7 +136,7 @@ static void do_put(void *arg)
 
 void cells_put_on(struct worker *w, volatile uint64_t *p, uint64_t v)
 {
-	struct call c = {.pointer = p, .a = v};
+	struct call c = { .pointer = p, .a = v };
 
 	cells_worker_run(w, do_put, &c);
 }
@@ -149,7 +150,7 @@ static void do_get(void *arg)
 
 uint64_t cells_get_on(struct worker *w, const volatile uint64_t *p)
 {
-	struct call c = {.pointer = (volatile void *)p};
+	struct call c = { .pointer = (volatile void *)p };
 
 	cells_worker_run(w, do_get, &c);
 	return c.result;
@@ -226,7 +227,7 @@ static void become(const struct test *t, const char *reports)
 /* The wait status; -1 after too long a time. */
 static int wait_for(pid_t pid)
 {
-	struct pollfd end = {.fd = (int)syscall(SYS_pidfd_open, pid, 0), .events = POLLIN};
+	struct pollfd end = { .fd = (int)syscall(SYS_pidfd_open, pid, 0), .events = POLLIN };
 	int status = -1;
 
 	if (poll(&end, 1, SECONDS * 1000) == 1) {
@@ -249,7 +250,8 @@ static bool met(const struct expect *e, const char *report)
 
 	if (at && (e->relation == '=' ? is == e->value : e->relation == '<' ? is <= e->value : is >= e->value))
 		return true;
-	fprintf(stderr, "the report's counter %s is %lu, not %c %lu\n", e->counter, (unsigned long)is, e->relation, (unsigned long)e->value);
+	fprintf(stderr, "the report's counter %s is %lu, not %c %lu\n", e->counter, (unsigned long)is, e->relation,
+	        (unsigned long)e->value);
 	return false;
 }
 
@@ -279,7 +281,8 @@ static void say_how(const struct test *t, int status)
 		fprintf(stderr, "ended by signal %d (%s)\n", WTERMSIG(status), strsignal(WTERMSIG(status)));
 	else if (WEXITSTATUS(status) > 1)
 		fprintf(stderr, "ended with status %d\n", WEXITSTATUS(status));
-	printf("# gdb -ex 'handle SIGSEGV nostop noprint pass' -ex 'set exec-wrapper env LD_PRELOAD=%s TAGTSO_EMULATOR=generic %s' -ex run"
+	printf("# gdb -ex 'handle SIGSEGV nostop noprint pass' -ex 'set exec-wrapper env LD_PRELOAD=%s "
+	       "TAGTSO_EMULATOR=generic %s' -ex run"
 	       " --args cells -x %s\n",
 	       library(), t->knobs ? t->knobs : "", t->name);
 }

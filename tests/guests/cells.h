@@ -28,22 +28,29 @@ struct test {
 	const char *knobs; /* "TAGTSO_NAME=value …", or NULL */
 	struct expect expects[3];
 };
-#define TEST(name, sentence, run, knobs, ...) {name, sentence, run, knobs, {__VA_ARGS__}}
-extern const struct test cells_table[], cells_owners[], cells_memory[], cells_faults[], cells_threads[], cells_process[];
+#define TEST(name, sentence, run, knobs, ...) \
+	{ \
+		name, sentence, run, knobs, \
+		{ \
+			__VA_ARGS__ \
+		} \
+	}
+extern const struct test cells_table[], cells_owners[], cells_memory[], cells_faults[], cells_threads[],
+	cells_process[];
 
 /* Says what was wrong; the test has failed, and goes on. Any thread. */
 void cells_fail(const char *file, int line, const char *format, ...) __attribute__((format(printf, 3, 4)));
 #define FAIL(...) cells_fail(__FILE__, __LINE__, __VA_ARGS__)
-#define CHECK(condition, ...)              \
-	do {                               \
-		if (!(condition))          \
+#define CHECK(condition, ...) \
+	do { \
+		if (!(condition)) \
 			FAIL(__VA_ARGS__); \
 	} while (0)
-#define SAME(got, wanted, what)                                                                                 \
-	do {                                                                                                    \
-		uint64_t got_ = (uint64_t)(got), wanted_ = (uint64_t)(wanted);                                  \
-		if (got_ != wanted_)                                                                            \
-			FAIL("%s is %#lx, not %#lx", what, (unsigned long)got_, (unsigned long)wanted_);        \
+#define SAME(got, wanted, what) \
+	do { \
+		uint64_t got_ = (uint64_t)(got), wanted_ = (uint64_t)(wanted); \
+		if (got_ != wanted_) \
+			FAIL("%s is %#lx, not %#lx", what, (unsigned long)got_, (unsigned long)wanted_); \
 	} while (0)
 
 /* ---- generated code ---- */
@@ -52,13 +59,11 @@ void cells_fail(const char *file, int line, const char *format, ...) __attribute
 struct snippet {
 	const uint32_t *start, *site, *end;
 };
-#define SNIPPETS(X)                                                                                                    \
-	X(ldr) X(str) X(ldrb) X(strh) X(ldp) X(stp) X(ldr_q) X(str_q) X(ldr_post) X(str_pre) X(ldr_reg) X(ld1_lane)    \
-	X(ld1r) X(ldadd) X(swpa) X(casal) X(caspal) X(stlr) X(ldapr) X(llsc) X(add_ldadd) X(add_cas) X(add_llsc)       \
-	X(add_plain) X(produce) X(consume) X(ld2) X(st2) X(sve_load) X(zva) X(fill) X(sum)
-#define DECLARE(name) extern const struct snippet snippet_##name;
-SNIPPETS(DECLARE)
-#undef DECLARE
+extern const struct snippet snippet_ldr, snippet_str, snippet_ldrb, snippet_strh, snippet_ldp, snippet_stp,
+	snippet_ldr_q, snippet_str_q, snippet_ldr_post, snippet_str_pre, snippet_ldr_reg, snippet_ld1_lane,
+	snippet_ld1r, snippet_ldadd, snippet_swpa, snippet_casal, snippet_caspal, snippet_stlr, snippet_ldapr,
+	snippet_llsc, snippet_add_ldadd, snippet_add_cas, snippet_add_llsc, snippet_add_plain, snippet_produce,
+	snippet_consume, snippet_ld2, snippet_st2, snippet_sve_load, snippet_zva, snippet_fill, snippet_sum;
 
 /* A copy of a snippet. Called as fn(pointer, a, b). */
 struct code {
@@ -75,8 +80,8 @@ static inline bool is_rewritten(struct code c)
 }
 
 /* Calls fn; *trapped = whether a signal came meanwhile. */
-uint64_t cells_observe(uint64_t (*fn)(volatile void *, uint64_t, uint64_t), volatile void *pointer, uint64_t a, uint64_t b,
-                       uint32_t *trapped);
+uint64_t cells_observe(uint64_t (*fn)(volatile void *, uint64_t, uint64_t), volatile void *pointer, uint64_t a,
+                       uint64_t b, uint32_t *trapped);
 
 enum form { EMITTED, LOCAL, SHARED_FORM, MIXED };
 /* Calls the copy on memory of the kind that leads to the form until it is there; false after some seconds. With a second thread alive. */

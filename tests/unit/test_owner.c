@@ -78,7 +78,7 @@ static void *other_main(void *arg)
 
 static void on_other(struct other *o, void (*fn)(struct other *), uint64_t va)
 {
-	*o = (struct other){.fn = fn, .va = va};
+	*o = (struct other){ .fn = fn, .va = va };
 	ck_assert_int_eq(pthread_create(&o->thread, NULL, other_main, o), 0);
 	ck_assert_int_eq(pthread_join(o->thread, NULL), 0);
 }
@@ -121,7 +121,7 @@ START_TEST(thirteen_threads_have_ids_of_their_own_and_the_rest_none)
 
 	pthread_barrier_init(&barrier, NULL, THREADS);
 	for (unsigned i = 0; i < THREADS; i++) {
-		others[i] = (struct other){.fn = lease_and_wait, .barrier = &barrier};
+		others[i] = (struct other){ .fn = lease_and_wait, .barrier = &barrier };
 		ck_assert_int_eq(pthread_create(&others[i].thread, NULL, other_main, &others[i]), 0);
 	}
 	for (unsigned i = 0; i < THREADS; i++) {
@@ -298,7 +298,7 @@ START_TEST(threads_that_settle_the_same_memory_agree)
 
 	tagtso_owner_limits.handovers = 200;
 	for (unsigned i = 0; i < 4; i++) {
-		others[i] = (struct other){.fn = settle_often, .va = va};
+		others[i] = (struct other){ .fn = settle_often, .va = va };
 		ck_assert_int_eq(pthread_create(&others[i].thread, NULL, other_main, &others[i]), 0);
 	}
 	for (unsigned i = 0; i < 4; i++) {

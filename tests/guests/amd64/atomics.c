@@ -24,7 +24,7 @@ static struct shared {
 	unsigned queue[8], head, tail;
 	uint64_t received;
 	__attribute__((aligned(16))) unsigned __int128 wide;
-} *s;
+} * s;
 
 static void *add(void *arg)
 {
@@ -69,7 +69,10 @@ static void *add_wide(void *arg)
 		do {
 			uint64_t new_low = low + 1, new_high = high + (new_low == 0) + 7;
 
-			__asm__ volatile("lock cmpxchg16b %1" : "=@ccz"(good), "+m"(s->wide), "+a"(low), "+d"(high) : "b"(new_low), "c"(new_high) : "memory");
+			__asm__ volatile("lock cmpxchg16b %1"
+			                 : "=@ccz"(good), "+m"(s->wide), "+a"(low), "+d"(high)
+			                 : "b"(new_low), "c"(new_high)
+			                 : "memory");
 		} while (!good);
 	}
 	return NULL;
@@ -166,7 +169,7 @@ static void conditions(void)
 static struct ring {
 	volatile uint64_t head __attribute__((aligned(64))), tail __attribute__((aligned(64)));
 	volatile uint64_t slot[64][2];
-} *ring;
+} * ring;
 enum { MESSAGES = 60000 };
 
 static void *ring_user(void *arg)
@@ -202,7 +205,7 @@ static void messages(void)
 static struct peterson {
 	volatile int wants[2], turn;
 	uint64_t count;
-} *peterson;
+} * peterson;
 
 static void *peterson_user(void *arg)
 {

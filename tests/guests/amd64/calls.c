@@ -73,17 +73,18 @@ static void files(void)
 
 	WANT(fd >= 0);
 	memset(buffer, 'b', 20000);
-	v[0] = (struct iovec){text("abc"), 3};
-	v[1] = (struct iovec){buffer, 10000};
-	v[2] = (struct iovec){text("xyz"), 3};
+	v[0] = (struct iovec){ text("abc"), 3 };
+	v[1] = (struct iovec){ buffer, 10000 };
+	v[2] = (struct iovec){ text("xyz"), 3 };
 	WANT(writev(fd, v, 3) == 10006);
 	WANT(pwrite(fd, text("Q"), 1, 1) == 1);
 	WANT(lseek(fd, 0, SEEK_SET) == 0);
 	memset(buffer, 0, 20000);
-	v[0] = (struct iovec){buffer, 2};
-	v[1] = (struct iovec){buffer + 100, 19000};
+	v[0] = (struct iovec){ buffer, 2 };
+	v[1] = (struct iovec){ buffer + 100, 19000 };
 	WANT(readv(fd, v, 2) == 10006);
-	WANT(buffer[0] == 'a' && buffer[1] == 'Q' && buffer[100] == 'c' && buffer[101] == 'b' && !memcmp(buffer + 100 + 10001, "xyz", 3));
+	WANT(buffer[0] == 'a' && buffer[1] == 'Q' && buffer[100] == 'c' && buffer[101] == 'b' &&
+	     !memcmp(buffer + 100 + 10001, "xyz", 3));
 	WANT(fstat(fd, st) == 0 && st->st_size == 10006);
 	memset(st, 0, sizeof(*st));
 	WANT(stat(name, st) == 0 && st->st_size == 10006);
@@ -125,7 +126,7 @@ static void pipes(void)
 	char *buffer = theirs(100);
 
 	WANT(pipe(ends) == 0);
-	p[0] = (struct pollfd){.fd = ends[0], .events = POLLIN};
+	p[0] = (struct pollfd){ .fd = ends[0], .events = POLLIN };
 	WANT(poll(p, 1, 0) == 0);
 	WANT(write(ends[1], text("through"), 8) == 8);
 	WANT(poll(p, 1, 1000) == 1 && p[0].revents == POLLIN);
@@ -139,7 +140,7 @@ static void pipes(void)
 	struct epoll_event *e = theirs(4 * sizeof(*e));
 	int ep = epoll_create1(0);
 
-	e[0] = (struct epoll_event){.events = EPOLLOUT, .data.u64 = 1731};
+	e[0] = (struct epoll_event){ .events = EPOLLOUT, .data.u64 = 1731 };
 	WANT(epoll_ctl(ep, EPOLL_CTL_ADD, ends[1], e) == 0);
 	memset(e, 0, 4 * sizeof(*e));
 	WANT(epoll_wait(ep, e, 4, 1000) == 1 && e[0].data.u64 == 1731);
@@ -157,21 +158,26 @@ static void sockets(void)
 	char *control = theirs(64), *buffer = theirs(100);
 
 	WANT(socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0);
-	v[0] = (struct iovec){text("one "), 4};
-	v[1] = (struct iovec){text("two"), 4};
-	*m = (struct msghdr){.msg_iov = v, .msg_iovlen = 2, .msg_control = control, .msg_controllen = CMSG_SPACE(sizeof(int))};
+	v[0] = (struct iovec){ text("one "), 4 };
+	v[1] = (struct iovec){ text("two"), 4 };
+	*m = (struct msghdr){
+		.msg_iov = v, .msg_iovlen = 2, .msg_control = control, .msg_controllen = CMSG_SPACE(sizeof(int))
+	};
 	struct cmsghdr *c = CMSG_FIRSTHDR(m);
 
-	*c = (struct cmsghdr){.cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
+	*c = (struct cmsghdr){ .cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS };
 	memcpy(CMSG_DATA(c), &pair[0], sizeof(int));
 	WANT(sendmsg(pair[0], m, 0) == 8);
-	v[0] = (struct iovec){buffer, 100};
-	*m = (struct msghdr){.msg_iov = v, .msg_iovlen = 1, .msg_control = memset(control, 0, 64), .msg_controllen = 64};
+	v[0] = (struct iovec){ buffer, 100 };
+	*m = (struct msghdr){
+		.msg_iov = v, .msg_iovlen = 1, .msg_control = memset(control, 0, 64), .msg_controllen = 64
+	};
 	WANT(recvmsg(pair[1], m, 0) == 8 && !strcmp(buffer, "one two"));
 	c = CMSG_FIRSTHDR(m);
 	WANT(c && c->cmsg_type == SCM_RIGHTS);
 	fd_sent = c ? (int *)(void *)CMSG_DATA(c) : pair;
-	WANT(send(*fd_sent, text("again"), 6, 0) == 6 && recv(pair[1], buffer, 100, 0) == 6 && !strcmp(buffer, "again"));
+	WANT(send(*fd_sent, text("again"), 6, 0) == 6 && recv(pair[1], buffer, 100, 0) == 6 &&
+	     !strcmp(buffer, "again"));
 	struct sockaddr_un *a = theirs(sizeof(*a));
 	socklen_t *len = theirs(sizeof(*len));
 	int *value = theirs(sizeof(*value));
@@ -190,7 +196,7 @@ static void *wake_later(void *arg)
 {
 	struct timespec *t = malloc(sizeof(*t));
 
-	*t = (struct timespec){0, 20000000};
+	*t = (struct timespec){ 0, 20000000 };
 	nanosleep(t, NULL);
 	__atomic_store_n((int *)arg, 1, __ATOMIC_SEQ_CST);
 	WANT(syscall(SYS_futex, arg, FUTEX_WAKE, 1, NULL, NULL, 0) >= 0);
@@ -200,12 +206,12 @@ static void *wake_later(void *arg)
 
 static void futexes(void)
 {
-	for (int private = 0; private < 2; private++) {
+	for (int private = 0; private < 2; private ++) {
 		int *word = theirs(sizeof(int)), flag = private ? FUTEX_PRIVATE_FLAG : 0;
 		struct timespec *t = theirs(sizeof(*t));
 		pthread_t thread;
 
-		*t = (struct timespec){0, 5000000};
+		*t = (struct timespec){ 0, 5000000 };
 		WANT(syscall(SYS_futex, word, FUTEX_WAIT | flag, 0, t, NULL, 0) == -1 && errno == ETIMEDOUT);
 		WANT(syscall(SYS_futex, word, FUTEX_WAIT | flag, 5, NULL, NULL, 0) == -1 && errno == EAGAIN);
 		if (private)
@@ -225,9 +231,10 @@ static void times(void)
 	struct timeval *v = theirs(sizeof(*v));
 
 	WANT(clock_gettime(CLOCK_MONOTONIC, a) == 0 && (a->tv_sec || a->tv_nsec));
-	*b = (struct timespec){0, 3000000};
+	*b = (struct timespec){ 0, 3000000 };
 	WANT(nanosleep(b, NULL) == 0);
-	WANT(clock_gettime(CLOCK_MONOTONIC, b) == 0 && (b->tv_sec - a->tv_sec) * 1000000000 + b->tv_nsec - a->tv_nsec >= 3000000);
+	WANT(clock_gettime(CLOCK_MONOTONIC, b) == 0 &&
+	     (b->tv_sec - a->tv_sec) * 1000000000 + b->tv_nsec - a->tv_nsec >= 3000000);
 	WANT(gettimeofday(v, NULL) == 0 && v->tv_sec > 1600000000);
 	WANT(syscall(SYS_clock_gettime, CLOCK_REALTIME, memset(a, 0, sizeof(*a))) == 0 && a->tv_sec > 1600000000);
 	time_t *t = theirs(sizeof(*t));
@@ -254,10 +261,12 @@ static void stdio(void)
 		WANT(fwrite(text("0123456789"), 1, 10, f) == 10);
 	rewind(f);
 	WANT(fgets(line, 200, f) && !strcmp(line, "words 42  3.14\n"));
-	WANT(fscanf(f, text("%s %99s"), line, line + 100) == 2 && !strcmp(line, "second") && !strcmp(line + 100, "line"));
+	WANT(fscanf(f, text("%s %99s"), line, line + 100) == 2 && !strcmp(line, "second") &&
+	     !strcmp(line + 100, "line"));
 	char *big = theirs(30000);
 
-	WANT(fread(big, 1, 30000, f) == 20001 && !memcmp(big + 1, "0123456789", 10) && !memcmp(big + 19991, "0123456789", 10));
+	WANT(fread(big, 1, 30000, f) == 20001 && !memcmp(big + 1, "0123456789", 10) &&
+	     !memcmp(big + 19991, "0123456789", 10));
 	WANT(fclose(f) == 0);
 	f = fopen(name, "r");
 	char **more = theirs(sizeof(*more));

@@ -37,13 +37,13 @@ static void *background(void *arg)
 }
 
 /* True if the access faults once, at that address. */
-#define FAULTS_AT(where, access)                                                              \
-	do {                                                                                  \
-		int before_ = faults;                                                         \
-		if (sigsetjmp(away, 1) == 0) {                                                \
-			access;                                                               \
-			WANT(!"no fault");                                                    \
-		}                                                                             \
+#define FAULTS_AT(where, access) \
+	do { \
+		int before_ = faults; \
+		if (sigsetjmp(away, 1) == 0) { \
+			access; \
+			WANT(!"no fault"); \
+		} \
 		WANT(faults == before_ + 1 && number == SIGSEGV && address == (uintptr_t)(where)); \
 	} while (0)
 
@@ -96,7 +96,7 @@ static void repair(int signo, siginfo_t *info, void *context)
 /* As garbage collectors do it: the handler makes the page writable, and the write is done again. */
 static void write_barrier(void)
 {
-	struct sigaction action = {.sa_sigaction = repair, .sa_flags = SA_SIGINFO};
+	struct sigaction action = { .sa_sigaction = repair, .sa_flags = SA_SIGINFO };
 	int before = faults;
 
 	sigaction(SIGSEGV, &action, NULL);
@@ -113,7 +113,7 @@ static void write_barrier(void)
 
 int main(void)
 {
-	struct sigaction action = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO};
+	struct sigaction action = { .sa_sigaction = on_fault, .sa_flags = SA_SIGINFO };
 	pthread_t thread;
 
 	sigaction(SIGSEGV, &action, NULL);

@@ -102,7 +102,7 @@ static void executed(void)
 	pid_t pid = fork();
 
 	if (pid == 0) {
-		char *argv[] = {strdup("sh"), strdup("-c"), word, NULL};
+		char *argv[] = { strdup("sh"), strdup("-c"), word, NULL };
 
 		execv(strdup("/bin/sh"), argv);
 		_exit(1);

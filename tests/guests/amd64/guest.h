@@ -16,9 +16,9 @@ static atomic_uint guest_wrong; /* since the last sentence */
 static bool guest_failed;
 
 /* Counts what is not as it should be; the first ones are shown. Any thread. */
-#define WANT(condition)                                                                                    \
-	do {                                                                                               \
-		if (!(condition) && atomic_fetch_add(&guest_wrong, 1) < 8)                                 \
+#define WANT(condition) \
+	do { \
+		if (!(condition) && atomic_fetch_add(&guest_wrong, 1) < 8) \
 			fprintf(stderr, "%s:%d: not so: %s (errno %d)\n", __FILE__, __LINE__, #condition, errno); \
 	} while (0)
 
