@@ -241,6 +241,7 @@ static void report(bool orderly)
 	        .page_bytes = tagtso_is_inert() ? 0 : tagtso_window_metadata(),
 	};
 
+	atomic_store(&tagtso_stats[TAGTSO_STAT_sites_seen], tagtso_is_inert() ? 0 : tagtso_site_count());
 	if (orderly)
 		disassemble(unknown, extra.unknowns);
 	int e = tagtso_report_write(tagtso_knobs.stats, &extra);
