@@ -26,13 +26,14 @@ const char *tagtso_je_malloc_conf = "narenas:1,background_thread:false,metadata_
 
 enum { ARENAS = 16 };
 
-static unsigned arenas[ARENAS];  /* jemalloc's indices; written at start-up */
+static unsigned arenas[ARENAS]; /* jemalloc's indices; written at start-up */
 static _Atomic unsigned next_arena;
 static __thread bool bound; /* this thread allocates from one of arenas[]; used outside the handler only */
 
 /* --- extents ------------------------------------------------------------------------------------------------------- */
 
-static void *extent_alloc(extent_hooks_t *hooks, void *addr, size_t size, size_t align, bool *zero, bool *commit, unsigned arena)
+static void *extent_alloc(extent_hooks_t *hooks, void *addr, size_t size, size_t align, bool *zero, bool *commit,
+                          unsigned arena)
 {
 	(void)hooks;
 	(void)arena;
@@ -79,25 +80,27 @@ static bool extent_purge(extent_hooks_t *hooks, void *addr, size_t size, size_t 
 	return false;
 }
 
-static bool extent_split(extent_hooks_t *hooks, void *addr, size_t size, size_t a, size_t b, bool committed, unsigned arena)
+static bool extent_split(extent_hooks_t *hooks, void *addr, size_t size, size_t a, size_t b, bool committed,
+                         unsigned arena)
 {
 	(void)hooks, (void)addr, (void)size, (void)a, (void)b, (void)committed, (void)arena;
 	return false;
 }
 
 /* Only what is one piece in the alias too: a guest buffer must not fall apart there. */
-static bool extent_merge(extent_hooks_t *hooks, void *a, size_t size_a, void *b, size_t size_b, bool committed, unsigned arena)
+static bool extent_merge(extent_hooks_t *hooks, void *a, size_t size_a, void *b, size_t size_b, bool committed,
+                         unsigned arena)
 {
 	(void)hooks, (void)size_b, (void)committed, (void)arena;
 	return tagtso_window_index((uint64_t)a) + (size_a >> TAGTSO_PAGE_SHIFT) != tagtso_window_index((uint64_t)b);
 }
 
 static extent_hooks_t hooks = {
-        .alloc = extent_alloc,
-        .dalloc = extent_dalloc,
-        .purge_forced = extent_purge,
-        .split = extent_split,
-        .merge = extent_merge,
+	.alloc = extent_alloc,
+	.dalloc = extent_dalloc,
+	.purge_forced = extent_purge,
+	.split = extent_split,
+	.merge = extent_merge,
 };
 
 /* jemalloc's experimental.arenas_create_ext takes this structure (include/jemalloc/internal/arena_types.h of 5.3). */
@@ -108,7 +111,7 @@ struct arena_config {
 
 int tagtso_heap_init(const char **what)
 {
-	struct arena_config config = {.extent_hooks = &hooks, .metadata_use_hooks = false};
+	struct arena_config config = { .extent_hooks = &hooks, .metadata_use_hooks = false };
 
 	for (int i = 0; i < ARENAS; i++) {
 		size_t len = sizeof(arenas[i]);

@@ -18,7 +18,7 @@
 #include "tags.h"
 #include "window.h"
 
-struct tagtso_owner_limits tagtso_owner_limits = {.handovers = 2, .conflicts = 4, .batch = 64};
+struct tagtso_owner_limits tagtso_owner_limits = { .handovers = 2, .conflicts = 4, .batch = 64 };
 
 /* --- leases ------------------------------------------------------------------------------------------------------ */
 
@@ -32,8 +32,10 @@ static void set_checking(unsigned long tcf, unsigned long include)
 	                    PR_TAGGED_ADDR_ENABLE | tcf | include << PR_MTE_TAG_SHIFT, 0, 0, 0);
 
 	if (r != 0)
-		tagtso_die("prctl(PR_SET_TAGGED_ADDR_CTRL): error %d after it worked at start-up: run this program with "
-		           "TAGTSO_MODE=off", (int)-r);
+		tagtso_die(
+			"prctl(PR_SET_TAGGED_ADDR_CTRL): error %d after it worked at start-up: run this program with "
+			"TAGTSO_MODE=off",
+			(int)-r);
 }
 
 static bool gone(int32_t tid)
@@ -51,9 +53,8 @@ static unsigned take_id(int32_t self)
 	for (unsigned id = TAGTSO_TAG_FIRST; id <= TAGTSO_TAG_LAST; id++) {
 		int32_t old = atomic_load_explicit(&holder[id], memory_order_relaxed);
 
-		if ((!old || gone(old)) &&
-		    atomic_compare_exchange_strong_explicit(&holder[id], &old, self, memory_order_acq_rel,
-		                                            memory_order_relaxed))
+		if ((!old || gone(old)) && atomic_compare_exchange_strong_explicit(
+						   &holder[id], &old, self, memory_order_acq_rel, memory_order_relaxed))
 			return id;
 	}
 	return 0;
@@ -152,8 +153,8 @@ static void batch_grow(struct batch *b, uint32_t want, unsigned from, unsigned h
 
 		if (!tagtso_page_trylock(p))
 			return;
-		if (tagtso_window_index(va) != index || !(p->flags & TAGTSO_PAGE_REACHED) || p->handovers >= handovers ||
-		    !(from >> tagtso_tag_get(tag_view(index)) & 1)) {
+		if (tagtso_window_index(va) != index || !(p->flags & TAGTSO_PAGE_REACHED) ||
+		    p->handovers >= handovers || !(from >> tagtso_tag_get(tag_view(index)) & 1)) {
 			tagtso_page_unlock(p);
 			return;
 		}
@@ -228,7 +229,8 @@ static void revoke_granule(uint64_t view)
 
 static bool neighbour_shared(uint64_t va)
 {
-	uint32_t before = tagtso_window_index(va - TAGTSO_PAGE_SIZE), after = tagtso_window_index(va + TAGTSO_PAGE_SIZE);
+	uint32_t before = tagtso_window_index(va - TAGTSO_PAGE_SIZE),
+		 after = tagtso_window_index(va + TAGTSO_PAGE_SIZE);
 
 	return (before && (tagtso_window.page[before].flags & TAGTSO_PAGE_SHARED)) ||
 	       (after && (tagtso_window.page[after].flags & TAGTSO_PAGE_SHARED));
@@ -258,7 +260,7 @@ unsigned tagtso_owner_tag(uint64_t va)
 static void resolve(uint64_t va, uint32_t index, unsigned me)
 {
 	struct tagtso_page *p = &tagtso_window.page[index];
-	struct batch b = {.va = va & ~(uint64_t)(TAGTSO_PAGE_SIZE - 1), .first = index, .n = 1};
+	struct batch b = { .va = va & ~(uint64_t)(TAGTSO_PAGE_SIZE - 1), .first = index, .n = 1 };
 
 	tagtso_page_lock(p);
 	unsigned tag = tagtso_window_index(va) == index
@@ -332,7 +334,7 @@ static unsigned pages_under(uint64_t va, uint64_t len, uint32_t out[2])
 
 bool tagtso_owner_lock(uint64_t va, uint64_t len)
 {
-	uint32_t want[2] = {0}, now[2] = {0};
+	uint32_t want[2] = { 0 }, now[2] = { 0 };
 	unsigned n = pages_under(va, len, want);
 
 	for (unsigned k = 0; k < n; k++)
@@ -346,7 +348,7 @@ bool tagtso_owner_lock(uint64_t va, uint64_t len)
 
 void tagtso_owner_unlock(uint64_t va, uint64_t len)
 {
-	uint32_t held[2] = {0};
+	uint32_t held[2] = { 0 };
 	unsigned n = pages_under(va, len, held);
 
 	for (unsigned k = 0; k < n; k++)

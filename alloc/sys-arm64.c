@@ -25,9 +25,10 @@ void tagtso_sys_membarrier(void)
 	long r = tagtso_sys(__NR_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);
 
 	if (r != 0)
-		tagtso_die("membarrier: refused with error %d after it worked at start-up: a seccomp filter may have been "
-		           "installed: run this program with TAGTSO_MODE=off",
-		           (int)-r);
+		tagtso_die(
+			"membarrier: refused with error %d after it worked at start-up: a seccomp filter may have been "
+			"installed: run this program with TAGTSO_MODE=off",
+			(int)-r);
 }
 
 bool tagtso_sys_membarrier_init(void)

@@ -22,17 +22,15 @@ static inline long tagtso_sys6(long nr, long a, long b, long c, long d, long e, 
 	register long x4 __asm__("x4") = e;
 	register long x5 __asm__("x5") = f;
 
-	__asm__ volatile("svc #0"
-	                 : "+r"(x0)
-	                 : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4), "r"(x5)
-	                 : "memory", "cc");
+	__asm__ volatile("svc #0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4), "r"(x5) : "memory", "cc");
 	return x0;
 }
 
 #define TAGTSO_SYS_PICK(a, b, c, d, e, f, g, name, ...) name
 #define tagtso_sys(...) \
-	TAGTSO_SYS_PICK(__VA_ARGS__, tagtso_sys6_, tagtso_sys5_, tagtso_sys4_, tagtso_sys3_, tagtso_sys2_, tagtso_sys1_, \
-	                tagtso_sys0_, )(__VA_ARGS__)
+	TAGTSO_SYS_PICK(__VA_ARGS__, tagtso_sys6_, tagtso_sys5_, tagtso_sys4_, tagtso_sys3_, tagtso_sys2_, \
+	                tagtso_sys1_, tagtso_sys0_, ) \
+	(__VA_ARGS__)
 #define tagtso_sys0_(n) tagtso_sys6(n, 0, 0, 0, 0, 0, 0)
 #define tagtso_sys1_(n, a) tagtso_sys6(n, (long)(a), 0, 0, 0, 0, 0)
 #define tagtso_sys2_(n, a, b) tagtso_sys6(n, (long)(a), (long)(b), 0, 0, 0, 0)
@@ -44,7 +42,7 @@ static inline long tagtso_sys6(long nr, long a, long b, long c, long d, long e, 
 
 /* The kernel's signal set: one 64-bit word, bit s-1 for signal s. */
 typedef uint64_t tagtso_sigmask;
-#define TAGTSO_SIGBIT(s) ((tagtso_sigmask)1 << ((s) - 1))
+#define TAGTSO_SIGBIT(s) ((tagtso_sigmask)1 << ((s)-1))
 
 /* Sets the thread's mask to `set`, gives the old one. */
 tagtso_sigmask tagtso_sys_sigmask(tagtso_sigmask set);
@@ -62,14 +60,17 @@ bool tagtso_sys_membarrier_init(void);
 
 /* A spin lock for our own short critical sections. The holder runs with asynchronous signals blocked, so that no handler of the same thread can
  * want it; waiters yield. */
-struct tagtso_lock { _Atomic uint32_t held; };
+struct tagtso_lock {
+	_Atomic uint32_t held;
+};
 void tagtso_lock(struct tagtso_lock *lock);
 void tagtso_unlock(struct tagtso_lock *lock);
 
 /* Anonymous private memory from the kernel, zeroed, not reserved; NULL on failure. */
 static inline void *tagtso_sys_reserve(uint64_t bytes)
 {
-	long p = tagtso_sys(__NR_mmap, 0, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	long p = tagtso_sys(__NR_mmap, 0, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+	                    -1, 0);
 
 	return p < 0 && p > -4096 ? (void *)0 : (void *)p;
 }

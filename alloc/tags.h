@@ -6,10 +6,10 @@
 #include <stdint.h>
 
 enum {
-	TAGTSO_TAG_NONE = 0,    /* as emitted; in `enforce` never reachable while two threads run (I3) */
-	TAGTSO_TAG_FIRST = 1,   /* owner ids */
+	TAGTSO_TAG_NONE = 0,  /* as emitted; in `enforce` never reachable while two threads run (I3) */
+	TAGTSO_TAG_FIRST = 1, /* owner ids */
 	TAGTSO_TAG_LAST = 13,
-	TAGTSO_TAG_BUSY = 14,   /* in transition, or undecided: no pointer carries it */
+	TAGTSO_TAG_BUSY = 14, /* in transition, or undecided: no pointer carries it */
 	TAGTSO_TAG_SHARED = 15,
 	TAGTSO_GRANULE = 16,
 };

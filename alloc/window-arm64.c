@@ -23,20 +23,23 @@
 enum {
 	LEAF_ENTRIES = 1 << TAGTSO_LEAF_BITS,
 	TOP_ENTRIES = 1 << (TAGTSO_VA_BITS - TAGTSO_LEAF_BITS - TAGTSO_PAGE_SHIFT),
-	EAGER_PAGES = 16,    /* mappings up to this size are tagged when they are made: a fault costs more than 16 pages of ST2G */
-	CHUNK_LOG2 = 6,      /* pages opened by a first touch in a small mapping: 256 KiB */
-	CHUNKS_LOG2 = 10,    /* a mapping has at most this many chunks (log2), which bounds its VMAs */
+	EAGER_PAGES =
+		16, /* mappings up to this size are tagged when they are made: a fault costs more than 16 pages of ST2G */
+	CHUNK_LOG2 = 6,   /* pages opened by a first touch in a small mapping: 256 KiB */
+	CHUNKS_LOG2 = 10, /* a mapping has at most this many chunks (log2), which bounds its VMAs */
 	MAX_RUNS = 1 << 20,
 };
 
-struct tagtso_window tagtso_window = {.fd = -1};
+struct tagtso_window tagtso_window = { .fd = -1 };
 
 /* Protects the run list, the index's writers and the mappings. Taken with asynchronous signals blocked; never by the handler. */
 static struct tagtso_lock region;
 /* Free runs of pages, sorted by start, never adjacent. Protected by `region`. */
-static struct run { uint32_t start, pages; } *runs;
+static struct run {
+	uint32_t start, pages;
+} * runs;
 static uint32_t nruns;
-static uint64_t leaves; /* leaf tables made; protected by `region` */
+static uint64_t leaves;      /* leaf tables made; protected by `region` */
 static _Atomic bool forking; /* written by the forking thread, read by handlers */
 
 static tagtso_sigmask region_enter(void)
@@ -108,7 +111,7 @@ static void run_give(uint32_t start, uint32_t pages)
 	} else if (nruns < MAX_RUNS) {
 		for (uint32_t k = nruns++; k > i; k--)
 			runs[k] = runs[k - 1];
-		runs[i] = (struct run){start, pages};
+		runs[i] = (struct run){ start, pages };
 	} /* else: the run is lost until the process ends; the window is address space, not memory */
 }
 
@@ -160,7 +163,7 @@ static bool stretch_next(uint64_t va, uint64_t end, struct stretch *s)
 		return false;
 	struct tagtso_page *p = &tagtso_window.page[i];
 
-	*s = (struct stretch){va, va, i, p->prot, p->flags & (TAGTSO_PAGE_REACHED | TAGTSO_PAGE_HEAP)};
+	*s = (struct stretch){ va, va, i, p->prot, p->flags & (TAGTSO_PAGE_REACHED | TAGTSO_PAGE_HEAP) };
 	do {
 		s->end += TAGTSO_PAGE_SIZE;
 		p++;
@@ -262,7 +265,7 @@ int tagtso_window_init(const char *backing, uint32_t gib, const char **what)
 		return (int)r;
 	}
 	w->fd = (int)fd;
-	runs[0] = (struct run){1, (uint32_t)w->pages - 1};
+	runs[0] = (struct run){ 1, (uint32_t)w->pages - 1 };
 	nruns = 1;
 	return 0;
 }
@@ -272,7 +275,8 @@ int tagtso_window_init(const char *backing, uint32_t gib, const char **what)
 static void add_bytes(int64_t bytes, bool heap)
 {
 	uint64_t now = atomic_fetch_add_explicit(&tagtso_stats[TAGTSO_STAT_window_bytes], (uint64_t)bytes,
-	                                         memory_order_relaxed) + (uint64_t)bytes;
+	                                         memory_order_relaxed) +
+	               (uint64_t)bytes;
 
 	if (now > TAGTSO_STAT(window_peak)) /* `region` is held: no other writer */
 		atomic_store_explicit(&tagtso_stats[TAGTSO_STAT_window_peak], now, memory_order_relaxed);
@@ -355,7 +359,8 @@ static long map_run(uint64_t addr, uint64_t len, int prot, int flags, int fd, in
 	bool active = tagtso_is_active(), eager = pages <= EAGER_PAGES;
 	/* Without access until the index knows it: a thread that touches it earlier must not meet a tag that nobody can explain. */
 	long r = tagtso_sys(__NR_mmap, addr, len, PROT_NONE | PROT_MTE,
-	                    MAP_SHARED | MAP_NORESERVE | (flags & (MAP_FIXED | MAP_FIXED_NOREPLACE)), tagtso_window.fd, at);
+	                    MAP_SHARED | MAP_NORESERVE | (flags & (MAP_FIXED | MAP_FIXED_NOREPLACE)), tagtso_window.fd,
+	                    at);
 
 	if (sys_failed(r) || !index_prepare((uint64_t)r, len)) {
 		run_give(index, (uint32_t)pages);
@@ -433,7 +438,8 @@ static void forget(uint64_t va, uint64_t end)
 		stretch_lock(&s);
 		for (uint64_t k = 0; k < len >> TAGTSO_PAGE_SHIFT; k++)
 			index_set(s.va + (k << TAGTSO_PAGE_SHIFT), 0);
-		tagtso_sys(__NR_mmap, s.va, len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+		tagtso_sys(__NR_mmap, s.va, len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1,
+		           0);
 		for (uint64_t k = 0; k < len >> TAGTSO_PAGE_SHIFT; k++)
 			atomic_store_explicit(&tagtso_window.page[s.index + k].va, 0, memory_order_relaxed);
 		tagtso_sys(__NR_fallocate, tagtso_window.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
@@ -510,7 +516,7 @@ static void zero_range(uint64_t va, uint64_t end)
 		for (uint64_t k = 0; k < len >> TAGTSO_PAGE_SHIFT; k++) {
 			struct tagtso_page *p = &tagtso_window.page[s.index + k];
 
-			p->flags &= (uint8_t)~(TAGTSO_PAGE_REACHED | TAGTSO_PAGE_SHARED);
+			p->flags &= (uint8_t) ~(TAGTSO_PAGE_REACHED | TAGTSO_PAGE_SHARED);
 			p->handovers = 0;
 			p->conflicts = 0;
 		}
@@ -544,15 +550,16 @@ static long remap_moving(const struct stretch *s, uint64_t len, int flags, uint6
 
 	if (sys_failed(r))
 		return r == -ENOSPC ? -ENOMEM : r;
-	tagtso_sys(__NR_mmap, s->va, old_len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+	tagtso_sys(__NR_mmap, s->va, old_len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1,
+	           0);
 	if (!(s->prot & PROT_READ))
 		protect_alias(stretch_view(s, tagtso_window.alias), old_len, PROT_READ | PROT_WRITE);
 	uint64_t to = (uint64_t)tagtso_window_index((uint64_t)r) << TAGTSO_PAGE_SHIFT;
 
 	/* pwrite from the one to the other through the kernel: only resident data would need copying, and no tag is checked */
 	for (uint64_t done = 0; done < keep;) {
-		long n = tagtso_sys(__NR_pwrite64, tagtso_window.fd, stretch_view(s, tagtso_window.alias) + done, keep - done,
-		                    to + done);
+		long n = tagtso_sys(__NR_pwrite64, tagtso_window.fd, stretch_view(s, tagtso_window.alias) + done,
+		                    keep - done, to + done);
 
 		if (n <= 0)
 			break;
@@ -598,7 +605,7 @@ long tagtso_window_remap(uint64_t old_va, uint64_t old_len, uint64_t len, int fl
 /* Calls fn for every stretch of the window. `region` is held. */
 static void each_stretch(void (*fn)(struct stretch *s, void *arg), void *arg)
 {
-	struct stretch s = {0};
+	struct stretch s = { 0 };
 
 	for (uint64_t va = 0; stretch_next(va, (uint64_t)TOP_ENTRIES << 30, &s); va = s.end)
 		fn(&s, arg);
@@ -680,10 +687,10 @@ static void open_locked(uint64_t va, uint32_t index, unsigned me)
 
 	while (lo > (page & ~mask) && open_neighbour((lo - 1) << TAGTSO_PAGE_SHIFT, first - 1, p->prot))
 		lo--, first--;
-	while (hi <= (page | mask) &&
-	       open_neighbour(hi << TAGTSO_PAGE_SHIFT, first + (uint32_t)(hi - lo), p->prot))
+	while (hi <= (page | mask) && open_neighbour(hi << TAGTSO_PAGE_SHIFT, first + (uint32_t)(hi - lo), p->prot))
 		hi++;
-	tagtso_tag_fill(tagtso_window.tags + ((uint64_t)first << TAGTSO_PAGE_SHIFT), (hi - lo) << TAGTSO_PAGE_SHIFT, tag);
+	tagtso_tag_fill(tagtso_window.tags + ((uint64_t)first << TAGTSO_PAGE_SHIFT), (hi - lo) << TAGTSO_PAGE_SHIFT,
+	                tag);
 	/* The claimer's own barrier: these pages were inaccessible since they were empty, so no other thread has an access to them under way
 	 * (the kernel's TLB invalidation waited for it) and only this thread's order matters (I2). Before the mprotect, so
 	 * that tags are in memory before any thread can look. */
@@ -839,6 +846,6 @@ int tagtso_window_fork_child(void)
 
 uint64_t tagtso_window_metadata(void)
 {
-	return leaves * LEAF_ENTRIES * sizeof(uint32_t) + TAGTSO_STAT(window_peak) / TAGTSO_PAGE_SIZE * sizeof(struct tagtso_page) +
-	       nruns * sizeof(struct run);
+	return leaves * LEAF_ENTRIES * sizeof(uint32_t) +
+	       TAGTSO_STAT(window_peak) / TAGTSO_PAGE_SIZE * sizeof(struct tagtso_page) + nruns * sizeof(struct run);
 }

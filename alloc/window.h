@@ -13,31 +13,32 @@ enum { TAGTSO_PAGE_SHIFT = 12, TAGTSO_PAGE_SIZE = 1 << TAGTSO_PAGE_SHIFT };
 
 /* Bits of tagtso_page.flags. */
 enum {
-	TAGTSO_PAGE_REACHED = 1, /* the window mapping has the guest's protection and every granule a tag; else PROT_NONE (while active) */
-	TAGTSO_PAGE_HEAP = 2,    /* extent of the guest heap */
-	TAGTSO_PAGE_SHARED = 4,  /* every granule is shared, for good */
+	TAGTSO_PAGE_REACHED =
+		1, /* the window mapping has the guest's protection and every granule a tag; else PROT_NONE (while active) */
+	TAGTSO_PAGE_HEAP = 2,   /* extent of the guest heap */
+	TAGTSO_PAGE_SHARED = 4, /* every granule is shared, for good */
 };
 
 /* One page of the memfd. Fields other than lock are written with the lock held, and advice (I3) except prot, REACHED and va. */
 struct tagtso_page {
-	_Atomic uint8_t lock;      /* every transition of a granule, and every change of the mapping, holds it */
-	uint8_t prot;              /* PROT_* that the guest asked for */
-	_Atomic uint8_t flags;     /* TAGTSO_PAGE_* */
-	uint8_t handovers;         /* times that its owner changed */
-	uint16_t conflicts;        /* granules revoked one by one */
-	uint8_t chunk;             /* log2 of the pages made reachable by one first touch */
+	_Atomic uint8_t lock;  /* every transition of a granule, and every change of the mapping, holds it */
+	uint8_t prot;          /* PROT_* that the guest asked for */
+	_Atomic uint8_t flags; /* TAGTSO_PAGE_* */
+	uint8_t handovers;     /* times that its owner changed */
+	uint16_t conflicts;    /* granules revoked one by one */
+	uint8_t chunk;         /* log2 of the pages made reachable by one first touch */
 	uint8_t spare;
-	_Atomic uint64_t va;       /* the window address, 0 = free */
+	_Atomic uint64_t va; /* the window address, 0 = free */
 };
 _Static_assert(sizeof(struct tagtso_page) == 16, "0.4 % of guest memory");
 
 /* Written once by tagtso_window_init, and by the child of fork while it is alone. */
 struct tagtso_window {
 	int fd;
-	uint64_t alias;           /* base of the alias */
-	uint64_t tags;            /* base of the tag view */
-	uint64_t pages;           /* pages of the memfd; index 0 is never used */
-	struct tagtso_page *page; /* by index */
+	uint64_t alias;                    /* base of the alias */
+	uint64_t tags;                     /* base of the tag view */
+	uint64_t pages;                    /* pages of the memfd; index 0 is never used */
+	struct tagtso_page *page;          /* by index */
 	_Atomic(_Atomic uint32_t *) *leaf; /* by address bits 47:30: leaf of 2^18 page indices, by address bits 29:12 */
 };
 extern struct tagtso_window tagtso_window;

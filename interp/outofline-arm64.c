@@ -30,7 +30,8 @@ static struct slot *slots; /* SLOTS of them, then a page without access */
 int tagtso_outofline_init(void)
 {
 	uint64_t bytes = SLOTS * sizeof(struct slot);
-	long p = tagtso_sys(__NR_mmap, 0, bytes + 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	long p = tagtso_sys(__NR_mmap, 0, bytes + 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS,
+	                    -1, 0);
 
 	if (p < 0 && p > -4096)
 		return (int)p;

@@ -12,19 +12,23 @@ extern const char tagtso_version[];
 TAGTSO_EXPORT const char tagtso_version[] = PACKAGE_VERSION;
 
 /* Hooks that are not in the tables of libc-all.def, in C's own types: only their addresses matter here. */
-#define HOOKS(HOOK)                                                                                              \
-	HOOK(sigaction) HOOK(signal) HOOK(pthread_sigmask) HOOK(sigprocmask) HOOK(sigsuspend) HOOK(pthread_create) \
-	HOOK(clone) HOOK(mprotect) HOOK(madvise) HOOK(mremap) HOOK(_exit) HOOK(_Exit)
+#define HOOKS(HOOK) \
+	HOOK(sigaction) \
+	HOOK(signal) HOOK(pthread_sigmask) HOOK(sigprocmask) HOOK(sigsuspend) HOOK(pthread_create) HOOK(clone) \
+		HOOK(mprotect) HOOK(madvise) HOOK(mremap) HOOK(_exit) HOOK(_Exit)
 
 #define DECLARE(name) extern char hook_##name[] __asm__(#name) __attribute__((visibility("default")));
 HOOKS(DECLARE)
 
 static void *substitute_hook(void *found)
 {
-#define ENTRY(name) {#name, NULL},
-	static struct { const char *name; void *real; } reals[] = {HOOKS(ENTRY)}; /* real: written with one value by any thread */
+#define ENTRY(name) { #name, NULL },
+	static struct {
+		const char *name;
+		void *real;
+	} reals[] = { HOOKS(ENTRY) }; /* real: written with one value by any thread */
 #define ADDRESS(name) hook_##name,
-	void *const ours[] = {HOOKS(ADDRESS)};
+	void *const ours[] = { HOOKS(ADDRESS) };
 
 	for (size_t i = 0; i < sizeof(reals) / sizeof(reals[0]); i++) {
 		if (!reals[i].real)

@@ -14,7 +14,7 @@
 #include "threads.h"
 
 /* The child closes its end when it has its copy; its death does the same. Used by the one thread that forks: tagtso_window_fork_protect keeps the others out. */
-static int done[2] = {-1, -1};
+static int done[2] = { -1, -1 };
 
 void tagtso_fork_prepare(void)
 {
@@ -55,7 +55,8 @@ void tagtso_fork_child(void)
 		return;
 	/* No pipe: the parent does not wait, and its memory could change under the copy: a child with a wrong memory must not run. */
 	if (done[0] < 0)
-		tagtso_die("fork: no file descriptor for the pipe that the copy of guest memory needs: raise the limit (ulimit -n)");
+		tagtso_die("fork: no file descriptor for the pipe that the copy of guest memory needs: raise the limit "
+		           "(ulimit -n)");
 	tagtso_sleep_in_child();
 	int e = tagtso_window_fork_child();
 

@@ -35,7 +35,8 @@ enum { EXIT_STRICT = 125 };
 const struct tagtso_profile *tagtso_profile;
 
 static const char *inert_why; /* why the shim does nothing, for the report */
-static bool bystander;        /* no emulator, and none was asked for: a child that got the preload with the environment; it reports nothing */
+static bool
+	bystander; /* no emulator, and none was asked for: a child that got the preload with the environment; it reports nothing */
 static const char *mode = "off";
 static char program[64];
 
@@ -129,7 +130,8 @@ static const char *choose_mode(const struct tagtso_profile *profile)
 
 	switch (tagtso_knobs.mode) {
 	case TAGTSO_MODE_RELAX:
-		stay_inert(0, "TAGTSO_MODE=relax is for emulators that emit ordered accesses; this one does not", relax_cure);
+		stay_inert(0, "TAGTSO_MODE=relax is for emulators that emit ordered accesses; this one does not",
+		           relax_cure);
 		return NULL;
 	case TAGTSO_MODE_OBSERVE:
 		tagtso_knobs.threshold = 0;
@@ -174,8 +176,8 @@ static void decide(void)
 	set_environment(profile);
 	tagtso_fork_init();
 	tagtso_profile = profile;
-	TAGTSO_SAY(1, "%s in mode %s: ordering halfst, threshold %u, dormant until a second thread starts", profile->name, mode,
-	           tagtso_knobs.threshold);
+	TAGTSO_SAY(1, "%s in mode %s: ordering halfst, threshold %u, dormant until a second thread starts",
+	           profile->name, mode, tagtso_knobs.threshold);
 }
 
 __attribute__((constructor(101))) static void start(void)
@@ -221,7 +223,8 @@ static size_t collect_unknown(struct tagtso_report_unknown *out)
 	size_t n = 0;
 
 	for (; n < TAGTSO_UNKNOWN_WORDS && atomic_load(&tagtso_unknown[n].word); n++)
-		out[n] = (struct tagtso_report_unknown){atomic_load(&tagtso_unknown[n].word), atomic_load(&tagtso_unknown[n].count), NULL};
+		out[n] = (struct tagtso_report_unknown){ atomic_load(&tagtso_unknown[n].word),
+			                                 atomic_load(&tagtso_unknown[n].count), NULL };
 	return n;
 }
 
@@ -229,16 +232,20 @@ static void report(bool orderly)
 {
 	struct tagtso_report_unknown unknown[TAGTSO_UNKNOWN_WORDS];
 	struct tagtso_report_extra extra = {
-	        .knobs = &tagtso_knobs,
-	        .program = program,
-	        .mode = mode,
-	        .emulator = tagtso_profile ? tagtso_profile->name : "none",
-	        .state = tagtso_is_inert() ? "inert" : TAGTSO_STAT(wakeups) ? "active" : "dormant",
-	        .why = tagtso_is_inert() ? inert_why : TAGTSO_STAT(wakeups) ? "" : "the program had one thread",
-	        .unknown = unknown,
-	        .unknowns = collect_unknown(unknown),
-	        .site_bytes = tagtso_is_inert() ? 0 : (uint64_t)tagtso_site_count() * sizeof(struct tagtso_site),
-	        .page_bytes = tagtso_is_inert() ? 0 : tagtso_window_metadata(),
+		.knobs = &tagtso_knobs,
+		.program = program,
+		.mode = mode,
+		.emulator = tagtso_profile ? tagtso_profile->name : "none",
+		.state = tagtso_is_inert()      ? "inert"
+		         : TAGTSO_STAT(wakeups) ? "active"
+		                                : "dormant",
+		.why = tagtso_is_inert()      ? inert_why
+		       : TAGTSO_STAT(wakeups) ? ""
+		                              : "the program had one thread",
+		.unknown = unknown,
+		.unknowns = collect_unknown(unknown),
+		.site_bytes = tagtso_is_inert() ? 0 : (uint64_t)tagtso_site_count() * sizeof(struct tagtso_site),
+		.page_bytes = tagtso_is_inert() ? 0 : tagtso_window_metadata(),
 	};
 
 	atomic_store(&tagtso_stats[TAGTSO_STAT_sites_seen], tagtso_is_inert() ? 0 : tagtso_site_count());
@@ -247,8 +254,8 @@ static void report(bool orderly)
 	int e = tagtso_report_write(tagtso_knobs.stats, &extra);
 
 	if (e)
-		tagtso_say("TAGTSO_STATS: '%s': cannot be written: error %d (%s): check the path", tagtso_knobs.stats, -e,
-		           strerrordesc_np(-e));
+		tagtso_say("TAGTSO_STATS: '%s': cannot be written: error %d (%s): check the path", tagtso_knobs.stats,
+		           -e, strerrordesc_np(-e));
 }
 
 static _Atomic int finished; /* process id that has written its report: a child of fork has its own */

@@ -14,7 +14,10 @@
 
 enum { NEAR_STACK = 1 << 16 }; /* the caller's frame record lies this close above ours, or it is none */
 
-struct frame_record { struct frame_record *next; uint64_t return_address; };
+struct frame_record {
+	struct frame_record *next;
+	uint64_t return_address;
+};
 
 static void *(*real_malloc)(size_t);
 static void *(*real_calloc)(size_t, size_t);

@@ -21,8 +21,8 @@
 #include "threads.h"
 
 enum {
-	CODE_MIN = 128 * 1024,     /* smaller RWX mappings are call bridges, not translated code */
-	ISLANDS_PER_CODE = 2,      /* bytes of island space per byte of generated code; address space until used */
+	CODE_MIN = 128 * 1024, /* smaller RWX mappings are call bridges, not translated code */
+	ISLANDS_PER_CODE = 2,  /* bytes of island space per byte of generated code; address space until used */
 };
 
 static bool failed(long r)
@@ -56,7 +56,8 @@ static long map_code(const struct tagtso_mmap *m)
 	int e = tagtso_patch_add_code((uint64_t)r, len, (uint64_t)r + len, islands);
 
 	if (e)
-		TAGTSO_SAY(1, "generated code at %lx: not registered: error %d: it stays as emitted", (unsigned long)r, -e);
+		TAGTSO_SAY(1, "generated code at %lx: not registered: error %d: it stays as emitted", (unsigned long)r,
+		           -e);
 	return r;
 }
 
@@ -128,7 +129,8 @@ long tagtso_memory_munmap(uint64_t addr, uint64_t len)
 
 long tagtso_memory_mprotect(uint64_t addr, uint64_t len, int prot)
 {
-	if ((addr & (TAGTSO_PAGE_SIZE - 1)) || (prot & (PROT_GROWSDOWN | PROT_GROWSUP)) || !tagtso_window_any(addr, len))
+	if ((addr & (TAGTSO_PAGE_SIZE - 1)) || (prot & (PROT_GROWSDOWN | PROT_GROWSUP)) ||
+	    !tagtso_window_any(addr, len))
 		return tagtso_sys(__NR_mprotect, addr, len, prot);
 	return tagtso_window_protect(addr, len, prot);
 }
@@ -226,7 +228,7 @@ static uint64_t return_address(void *ra)
 
 static void *hook_mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off, void *ra)
 {
-	struct tagtso_mmap m = {(uint64_t)addr, len, prot, flags, fd, off, return_address(ra)};
+	struct tagtso_mmap m = { (uint64_t)addr, len, prot, flags, fd, off, return_address(ra) };
 	long r;
 
 	if (tagtso_is_inert() || !len || (m.flags & MAP_FIXED && m.addr & (TAGTSO_PAGE_SIZE - 1)))
@@ -262,7 +264,7 @@ static bool memory_syscall(long nr, const long a[6], uintptr_t ra, long *result)
 {
 	switch (nr) {
 	case __NR_mmap: {
-		struct tagtso_mmap m = {(uint64_t)a[0], (uint64_t)a[1], (int)a[2], (int)a[3], (int)a[4], a[5], ra};
+		struct tagtso_mmap m = { (uint64_t)a[0], (uint64_t)a[1], (int)a[2], (int)a[3], (int)a[4], a[5], ra };
 
 		if (!m.len || (m.flags & MAP_FIXED && m.addr & (TAGTSO_PAGE_SIZE - 1)))
 			return false;
@@ -276,7 +278,8 @@ static bool memory_syscall(long nr, const long a[6], uintptr_t ra, long *result)
 		*result = tagtso_memory_mprotect((uint64_t)a[0], (uint64_t)a[1], (int)a[2]);
 		return true;
 	case __NR_mremap:
-		*result = tagtso_memory_mremap((uint64_t)a[0], (uint64_t)a[1], (uint64_t)a[2], (int)a[3], (uint64_t)a[4]);
+		*result =
+			tagtso_memory_mremap((uint64_t)a[0], (uint64_t)a[1], (uint64_t)a[2], (int)a[3], (uint64_t)a[4]);
 		return true;
 	case __NR_madvise:
 		*result = tagtso_memory_madvise((uint64_t)a[0], (uint64_t)a[1], (int)a[2]);

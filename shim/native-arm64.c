@@ -26,7 +26,8 @@ static bool one_piece(uint64_t va, uint64_t size, uint32_t first)
 	uint64_t end = size ? va + size : va + TAGTSO_PAGE_SIZE;
 	uint32_t k = 1;
 
-	for (uint64_t page = (va & ~(uint64_t)(TAGTSO_PAGE_SIZE - 1)) + TAGTSO_PAGE_SIZE; page < end; page += TAGTSO_PAGE_SIZE, k++) {
+	for (uint64_t page = (va & ~(uint64_t)(TAGTSO_PAGE_SIZE - 1)) + TAGTSO_PAGE_SIZE; page < end;
+	     page += TAGTSO_PAGE_SIZE, k++) {
 		uint32_t index = tagtso_window_index(page);
 
 		if (index != first + k)

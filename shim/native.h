@@ -11,7 +11,10 @@
 /* False while the shim is inert or dormant: no granule has a tag, so interposed functions call the real ones with what they got.
  * Written when the shim wakes (before a second thread exists) and in the child of fork. */
 extern _Atomic bool tagtso_active;
-static inline bool tagtso_is_active(void) { return atomic_load_explicit(&tagtso_active, memory_order_relaxed); }
+static inline bool tagtso_is_active(void)
+{
+	return atomic_load_explicit(&tagtso_active, memory_order_relaxed);
+}
 
 /* The pointer to hand to the kernel, or to code that hands it to the kernel, for `size` bytes at `pointer`: the alias of window memory,
  * anything else (NULL included) unchanged. size 0 = unknown (a C string): up to the end of the mapping. With TAGTSO_NATIVE=share the memory becomes
@@ -31,7 +34,7 @@ static inline uint64_t tagtso_unchecked_enter(void)
 {
 #ifdef __aarch64__
 	uint64_t old;
-	__asm__ volatile(".arch_extension memtag\n\tmrs %0, tco\n\tmsr tco, #1" : "=r"(old) :: "memory");
+	__asm__ volatile(".arch_extension memtag\n\tmrs %0, tco\n\tmsr tco, #1" : "=r"(old)::"memory");
 	return old;
 #else
 	return 0;
@@ -40,7 +43,7 @@ static inline uint64_t tagtso_unchecked_enter(void)
 static inline void tagtso_unchecked_leave(uint64_t old)
 {
 #ifdef __aarch64__
-	__asm__ volatile(".arch_extension memtag\n\tmsr tco, %0" :: "r"(old) : "memory");
+	__asm__ volatile(".arch_extension memtag\n\tmsr tco, %0" ::"r"(old) : "memory");
 #else
 	(void)old;
 #endif

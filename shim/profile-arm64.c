@@ -14,7 +14,9 @@
  * raw system call pass through the exported box_mmap. Its ELF loader reserves an image without access and then maps
  * segments MAP_FIXED; guest stacks are MAP_GROWSDOWN; generated code is RWX, anonymous, not fixed. */
 
-static struct range { uint64_t from, to; } box_mmap_range; /* written at start-up */
+static struct range {
+	uint64_t from, to;
+} box_mmap_range; /* written at start-up */
 
 static bool symbol_range(const char *name, struct range *range)
 {
@@ -24,7 +26,7 @@ static bool symbol_range(const char *name, struct range *range)
 
 	if (!at || !dladdr1(at, &info, (void **)&symbol, RTLD_DL_SYMENT) || !symbol)
 		return false;
-	*range = (struct range){(uint64_t)at, (uint64_t)at + symbol->st_size};
+	*range = (struct range){ (uint64_t)at, (uint64_t)at + symbol->st_size };
 	return symbol->st_size != 0;
 }
 
@@ -50,8 +52,9 @@ static enum tagtso_memory box64_classify(const struct tagtso_mmap *m)
 }
 
 /* A cache of generated code on disk would save rewritten words; CALLRET would make x30 live across blocks. */
-static const char *const box64_environment[][2] = {
-        {"BOX64_DYNACACHE", "0"}, {"BOX64_DYNAREC_CALLRET", "0"}, {NULL, NULL}};
+static const char *const box64_environment[][2] = { { "BOX64_DYNACACHE", "0" },
+	                                            { "BOX64_DYNAREC_CALLRET", "0" },
+	                                            { NULL, NULL } };
 
 /* --- generic ------------------------------------------------------------------------------------------------------
  * A small emulator, or a test program: guest memory is what the main program maps private, anonymous and not executable; generated code is
@@ -67,7 +70,8 @@ static int find_text(struct dl_phdr_info *info, size_t size, void *arg)
 		const ElfW(Phdr) *p = &info->dlpi_phdr[i];
 
 		if (p->p_type == PT_LOAD && (p->p_flags & PF_X))
-			program = (struct range){info->dlpi_addr + p->p_vaddr, info->dlpi_addr + p->p_vaddr + p->p_memsz};
+			program = (struct range){ info->dlpi_addr + p->p_vaddr,
+				                  info->dlpi_addr + p->p_vaddr + p->p_memsz };
 	}
 	return 1; /* the main program comes first */
 }
@@ -88,12 +92,12 @@ static enum tagtso_memory generic_classify(const struct tagtso_mmap *m)
 }
 
 static const struct tagtso_profile profiles[] = {
-        [TAGTSO_EMULATOR_BOX64] = {.name = "box64",
-                                   .recognise = box64_recognise,
-                                   .classify = box64_classify,
-                                   .scratch = {8, 9},
-                                   .environment = box64_environment},
-        [TAGTSO_EMULATOR_GENERIC] = {.name = "generic", .classify = generic_classify, .scratch = {8, 9}},
+	[TAGTSO_EMULATOR_BOX64] = { .name = "box64",
+	                            .recognise = box64_recognise,
+	                            .classify = box64_classify,
+	                            .scratch = { 8, 9 },
+	                            .environment = box64_environment },
+	[TAGTSO_EMULATOR_GENERIC] = { .name = "generic", .classify = generic_classify, .scratch = { 8, 9 } },
 };
 
 const struct tagtso_profile *tagtso_profile_find(unsigned emulator)

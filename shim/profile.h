@@ -11,10 +11,10 @@
 
 /* Whose memory an mmap call asks for. */
 enum tagtso_memory {
-	TAGTSO_MEMORY_HOST,      /* the emulator's own, or a library's: left alone */
-	TAGTSO_MEMORY_GUEST,     /* the guest's: goes into the window if it is private and writable */
-	TAGTSO_MEMORY_STACK,     /* a guest thread's stack: by TAGTSO_STACKS */
-	TAGTSO_MEMORY_CODE,      /* generated code */
+	TAGTSO_MEMORY_HOST,  /* the emulator's own, or a library's: left alone */
+	TAGTSO_MEMORY_GUEST, /* the guest's: goes into the window if it is private and writable */
+	TAGTSO_MEMORY_STACK, /* a guest thread's stack: by TAGTSO_STACKS */
+	TAGTSO_MEMORY_CODE,  /* generated code */
 };
 
 struct tagtso_mmap {
@@ -26,11 +26,11 @@ struct tagtso_mmap {
 
 struct tagtso_profile {
 	const char *name;
-	bool (*recognise)(void);                                /* NULL: only when asked for by TAGTSO_EMULATOR */
+	bool (*recognise)(void); /* NULL: only when asked for by TAGTSO_EMULATOR */
 	enum tagtso_memory (*classify)(const struct tagtso_mmap *m);
-	bool emits_ordered;                                     /* what `auto` makes of it: relax if true, else enforce */
-	struct tagtso_scratch scratch;                          /* dead at every guest memory instruction */
-	const char *const (*environment)[2];                    /* name, value; ends with NULL: set before the emulator reads it */
+	bool emits_ordered;                  /* what `auto` makes of it: relax if true, else enforce */
+	struct tagtso_scratch scratch;       /* dead at every guest memory instruction */
+	const char *const (*environment)[2]; /* name, value; ends with NULL: set before the emulator reads it */
 };
 
 /* By TAGTSO_EMULATOR's index; for `auto` the first that recognises the process, or NULL. */

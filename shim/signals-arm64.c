@@ -60,9 +60,9 @@ static long install(int signo)
 {
 	unsigned long keep = their(signo)->handler != DEFAULT ? their(signo)->flags & SA_ONSTACK : 0;
 	struct kernel_sigaction act = {
-	        .handler = ours,
-	        .flags = SA_SIGINFO | SA_NODEFER | SA_RESTART | keep,
-	        .mask = TAGTSO_SIGMASK_ASYNC,
+		.handler = ours,
+		.flags = SA_SIGINFO | SA_NODEFER | SA_RESTART | keep,
+		.mask = TAGTSO_SIGMASK_ASYNC,
 	};
 
 	return tagtso_sys(__NR_rt_sigaction, signo, &act, NULL, sizeof(tagtso_sigmask));
@@ -70,7 +70,7 @@ static long install(int signo)
 
 int tagtso_signals_install(tagtso_signal_handler *handler)
 {
-	static const int signals[] = {SIGSEGV, SIGBUS};
+	static const int signals[] = { SIGSEGV, SIGBUS };
 
 	ours = handler;
 	for (int i = 0; i < 2; i++) {
@@ -119,7 +119,7 @@ static struct kernel_sigaction read_theirs(int signo)
 /* The default action: the kernel's own, at the same instruction, with the same core file. */
 static void default_action(int signo, const siginfo_t *info)
 {
-	struct kernel_sigaction dfl = {.handler = DEFAULT};
+	struct kernel_sigaction dfl = { .handler = DEFAULT };
 
 	tagtso_sys(__NR_rt_sigaction, signo, &dfl, NULL, sizeof(tagtso_sigmask));
 	if (info->si_code <= 0) /* sent by a process: nothing will be executed again */
@@ -142,7 +142,7 @@ void tagtso_signals_chain(int signo, siginfo_t *info, ucontext_t *uc)
 	mask |= act.mask | (act.flags & SA_NODEFER ? 0 : TAGTSO_SIGBIT(signo));
 	tagtso_sys_sigmask(mask & ~(TAGTSO_SIGBIT(SIGSEGV) | TAGTSO_SIGBIT(SIGBUS)));
 	if (act.flags & SA_RESETHAND) {
-		struct kernel_sigaction dfl = {.handler = DEFAULT};
+		struct kernel_sigaction dfl = { .handler = DEFAULT };
 
 		swap_theirs(signo, &dfl, NULL);
 	}
@@ -168,7 +168,7 @@ static sigset_t *kernel_pointer(sigset_t *set)
 
 static int swap_libc(int signo, const struct sigaction *act, struct sigaction *old)
 {
-	struct kernel_sigaction in = {0}, out = {0};
+	struct kernel_sigaction in = { 0 }, out = { 0 };
 
 	if (act) {
 		in.handler = act->sa_sigaction;
@@ -196,7 +196,8 @@ TAGTSO_EXPORT int sigaction(int signo, const struct sigaction *act, struct sigac
 		tagtso_signals_init();
 	if (!ours || !act)
 		return real_sigaction(signo, act, old);
-	struct sigaction safe = *act; /* no handler may run with SIGSEGV blocked: the kernel would kill the process at a tag mismatch */
+	struct sigaction safe =
+		*act; /* no handler may run with SIGSEGV blocked: the kernel would kill the process at a tag mismatch */
 
 	safe.sa_mask = unmasked(&act->sa_mask);
 	return real_sigaction(signo, &safe, old);

@@ -9,7 +9,10 @@
 
 /* NULL while inert: every hook then does what it does without us. Written once by the constructor, before any other thread. */
 extern const struct tagtso_profile *tagtso_profile;
-static inline bool tagtso_is_inert(void) { return !tagtso_profile; }
+static inline bool tagtso_is_inert(void)
+{
+	return !tagtso_profile;
+}
 
 /* Called before a second thread starts (or anything else begins to share the address space). Does nothing if active already, or inert. */
 void tagtso_wake(void);

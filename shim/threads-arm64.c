@@ -126,11 +126,11 @@ TAGTSO_EXPORT int pthread_create(pthread_t *restrict thread, const pthread_attr_
 	if (!s)
 		return EAGAIN;
 	tagtso_wake();
-	*s = (struct start){.pthread = fn, .arg = arg};
+	*s = (struct start){ .pthread = fn, .arg = arg };
 	atomic_fetch_add(&live, 1);
 	/* libc writes *thread, and reads the attributes, partly with all signals blocked: a tag mismatch there would be the end */
-	int e = real_pthread_create(tagtso_native(thread, sizeof(*thread)), tagtso_native(attributes, sizeof(*attributes)),
-	                            begin_pthread, s);
+	int e = real_pthread_create(tagtso_native(thread, sizeof(*thread)),
+	                            tagtso_native(attributes, sizeof(*attributes)), begin_pthread, s);
 
 	if (e) {
 		atomic_fetch_sub(&live, 1);
@@ -157,7 +157,7 @@ static int begin_fork(void *p)
 
 static int clone_forking(int (*fn)(void *), void *stack, int flags, void *arg, pid_t *ptid, void *tls, pid_t *ctid)
 {
-	struct start s = {.clone = fn, .arg = arg};
+	struct start s = { .clone = fn, .arg = arg };
 
 	tagtso_fork_prepare();
 	int pid = real_clone(begin_fork, stack, flags, &s, ptid, tls, ctid);
@@ -191,7 +191,7 @@ TAGTSO_EXPORT int clone(int (*fn)(void *), void *stack, int flags, void *arg, ..
 		return -1;
 	}
 	tagtso_wake();
-	*s = (struct start){.clone = fn, .arg = arg};
+	*s = (struct start){ .clone = fn, .arg = arg };
 	return real_clone(begin_clone, stack, flags, s, tagtso_native(ptid, sizeof(*ptid)), tls,
 	                  tagtso_native(ctid, sizeof(*ctid)));
 }

@@ -161,8 +161,8 @@ static void score(struct trap *t, enum tagtso_order order)
 	/* wanted != form means that a request is under way; only one handler makes it */
 	if (lost)
 		tagtso_patch_request(site);
-	else if (want != form && atomic_compare_exchange_strong_explicit(&site->wanted, &form, want, memory_order_relaxed,
-	                                                            memory_order_relaxed))
+	else if (want != form && atomic_compare_exchange_strong_explicit(&site->wanted, &form, want,
+	                                                                 memory_order_relaxed, memory_order_relaxed))
 		tagtso_patch_request(site);
 }
 
@@ -219,7 +219,8 @@ static void unknown_span(struct trap *t)
 
 enum outcome { SERVED, AGAIN, GIVEN_UP };
 
-static enum outcome finish(struct trap *t, enum tagtso_exec r, enum tagtso_order order, const struct tagtso_fault *fault)
+static enum outcome finish(struct trap *t, enum tagtso_exec r, enum tagtso_order order,
+                           const struct tagtso_fault *fault)
 {
 	bool write = t->op->flags & TAGTSO_F_STORE;
 
@@ -369,9 +370,9 @@ static void serve(siginfo_t *info, ucontext_t *uc, uint64_t va)
 		TAGTSO_COUNT(retries);
 		return;
 	}
-	TAGTSO_SAY(3, "trap: pc %lx word %08x form %u address %lx tag %u me %u", (unsigned long)uc->uc_mcontext.pc, t.op->word,
-	           t.site ? atomic_load_explicit(&t.site->form, memory_order_relaxed) : 0u, (unsigned long)va,
-	           tagtso_owner_tag(va), tagtso_tag_mine());
+	TAGTSO_SAY(3, "trap: pc %lx word %08x form %u address %lx tag %u me %u", (unsigned long)uc->uc_mcontext.pc,
+	           t.op->word, t.site ? atomic_load_explicit(&t.site->form, memory_order_relaxed) : 0u,
+	           (unsigned long)va, tagtso_owner_tag(va), tagtso_tag_mine());
 	interpret(&t, va);
 }
 
@@ -414,7 +415,8 @@ void tagtso_trap(int signo, siginfo_t *info, void *context)
 		serve(info, uc, va);
 		return;
 	}
-	if (signo == SIGSEGV && (info->si_code == SEGV_ACCERR || info->si_code == SEGV_MAPERR) && reach(va, is_write(uc)))
+	if (signo == SIGSEGV && (info->si_code == SEGV_ACCERR || info->si_code == SEGV_MAPERR) &&
+	    reach(va, is_write(uc)))
 		return;
 	deliver(signo, info, uc);
 }

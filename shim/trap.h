@@ -8,7 +8,10 @@
 
 /* Instructions that the decoder did not know, for the report. A slot is taken by compare-and-swap on `word`. */
 enum { TAGTSO_UNKNOWN_WORDS = 64 };
-struct tagtso_unknown { _Atomic uint32_t word; _Atomic uint32_t count; };
+struct tagtso_unknown {
+	_Atomic uint32_t word;
+	_Atomic uint32_t count;
+};
 extern struct tagtso_unknown tagtso_unknown[TAGTSO_UNKNOWN_WORDS];
 
 void tagtso_trap(int signo, siginfo_t *info, void *context);

@@ -33,11 +33,11 @@ static const struct {
 	const char *name;
 	uint32_t word; /* the access: address in x0, data in x2/v0 */
 } accesses[] = {
-        {"8-byte load", 0xf9400002},   /* ldr x2, [x0] */
-        {"8-byte store", 0xf9000002},  /* str x2, [x0] */
-        {"16-byte vector", 0x3dc00000},/* ldr q0, [x0] */
-        {"pair store", 0xa9000c02},    /* stp x2, x3, [x0] */
-        {"atomic add", 0xf8e20003},    /* ldaddal x2, x3, [x0] */
+	{ "8-byte load", 0xf9400002 },    /* ldr x2, [x0] */
+	{ "8-byte store", 0xf9000002 },   /* str x2, [x0] */
+	{ "16-byte vector", 0x3dc00000 }, /* ldr q0, [x0] */
+	{ "pair store", 0xa9000c02 },     /* stp x2, x3, [x0] */
+	{ "atomic add", 0xf8e20003 },     /* ldaddal x2, x3, [x0] */
 };
 enum { ACCESSES = sizeof(accesses) / sizeof(accesses[0]) };
 
@@ -80,7 +80,7 @@ static void *nothing(void *arg)
 /* ratio of `rounds` rounds of interpreted to bare traps, alternating. */
 static double ratio(access_function *run, void *owned, void *foreign, int rounds)
 {
-	struct kernel_action shim, bare = {.handler = step, .flags = SA_SIGINFO | SA_NODEFER};
+	struct kernel_action shim, bare = { .handler = step, .flags = SA_SIGINFO | SA_NODEFER };
 	double ratios[ROUNDS_MAX];
 
 	for (int r = 0; r < rounds; r++) {
@@ -98,7 +98,8 @@ static double ratio(access_function *run, void *owned, void *foreign, int rounds
 /* Not guest memory: mapped by the kernel directly, with a tag that no pointer has. */
 static void *foreign_page(void)
 {
-	long p = tagtso_sys(__NR_mmap, 0, 4096, PROT_READ | PROT_WRITE | 0x20 /* PROT_MTE */, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	long p = tagtso_sys(__NR_mmap, 0, 4096, PROT_READ | PROT_WRITE | 0x20 /* PROT_MTE */,
+	                    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	uint64_t tagged = (uint64_t)p | UINT64_C(5) << 56;
 
 	if (p < 0 && p > -4096)
@@ -118,7 +119,9 @@ int main(int argc, char **argv)
 
 	if (code == MAP_FAILED || owned == MAP_FAILED || !foreign || rounds < 1 || rounds > ROUNDS_MAX ||
 	    !getenv("LD_PRELOAD")) {
-		fprintf(stderr, "usage: TAGTSO_EMULATOR=generic TAGTSO_THRESHOLD=0 LD_PRELOAD=libtagtso.so %s [rounds, odd, up to %d], with MTE\n",
+		fprintf(stderr,
+		        "usage: TAGTSO_EMULATOR=generic TAGTSO_THRESHOLD=0 LD_PRELOAD=libtagtso.so %s [rounds, odd, up "
+		        "to %d], with MTE\n",
 		        argv[0], ROUNDS_MAX);
 		return 77;
 	}
