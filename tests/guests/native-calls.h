@@ -4,6 +4,7 @@
 #ifndef TAGTSO_TESTS_NATIVE_CALLS_H
 #define TAGTSO_TESTS_NATIVE_CALLS_H
 
+#include <aio.h>
 #include <arpa/inet.h>
 #include <dirent.h>
 #include <errno.h>
@@ -940,6 +941,52 @@ static void synchronises_threads(void)
 	N(pthread_getname_np(pthread_self(), get(32), 32));
 }
 
+static sem_t notified;
+static void on_notification(union sigval value)
+{
+	if (value.sival_int == 1234)
+		sem_post(&notified);
+}
+
+static void lets_libc_work_in_its_own_threads(void)
+{
+	struct aiocb *cb = NEW(struct aiocb), **list = get(2 * sizeof(*list));
+	struct sigevent *e = NEW(struct sigevent);
+	struct itimerspec *t = NEW(struct itimerspec);
+	timer_t *timer = NEW(timer_t);
+	char *b = S("asynchronous"), *c = get(32);
+	int fd;
+
+	N((fd = memfd_create(S("aio"), 0)) >= 0);
+	D(cb)->aio_fildes = fd;
+	D(cb)->aio_buf = b;
+	D(cb)->aio_nbytes = 12;
+	D(cb)->aio_sigevent.sigev_notify = SIGEV_NONE;
+	D(list)[0] = cb;
+	N(aio_write(cb));
+	N(aio_suspend((const struct aiocb *const *)list, 2, NULL));
+	N(aio_error(cb));
+	N(aio_return(cb));
+	NP((void *)D(cb)->aio_buf);
+	D(cb)->aio_buf = c;
+	D(cb)->aio_lio_opcode = LIO_READ;
+	N(lio_listio(LIO_WAIT, list, 1, NULL));
+	N(aio_return(cb));
+	NS(c);
+	N(aio_cancel(fd, NULL));
+	close(fd);
+	sem_init(&notified, 0, 0);
+	D(e)->sigev_notify = SIGEV_THREAD;
+	D(e)->sigev_notify_function = on_notification;
+	D(e)->sigev_value.sival_int = 1234;
+	D(t)->it_value.tv_nsec = 1000;
+	N(timer_create(CLOCK_MONOTONIC, e, timer));
+	N(timer_settime(*D(timer), 0, t, NULL));
+	N(sem_wait(&notified));
+	N(timer_gettime(*D(timer), t));
+	N(timer_delete(*D(timer)));
+}
+
 enum { USER_SPACE = 1, TRAPS = 2 };
 static const struct {
 	const char *name;
@@ -970,6 +1017,7 @@ static const struct {
 	CASE(asks_the_system, USER_SPACE),
 	CASE(makes_raw_system_calls, 0),
 	CASE(synchronises_threads, USER_SPACE),
+	CASE(lets_libc_work_in_its_own_threads, USER_SPACE),
 #undef CASE
 };
 enum { NATIVE_CASES = sizeof(native_cases) / sizeof(native_cases[0]) };

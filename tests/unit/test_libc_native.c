@@ -8,10 +8,12 @@
 #include <sys/prctl.h>
 
 #include "../guests/native-calls.h"
+#include "alloc/owner.h"
 #include "shim/knobs.h"
 #include "shim/libc-hooks.h"
 #include "shim/native.h"
 #include "shim/profile.h"
+#include "shim/state.h"
 
 #ifndef PROT_MTE
 #define PROT_MTE 0x20
@@ -23,7 +25,7 @@ _Atomic bool tagtso_active;
 const struct tagtso_profile *tagtso_profile;
 static char *window, *alias;
 static bool tags, hook_answers;
-static _Atomic unsigned moves, touches;
+static _Atomic unsigned moves, touches, wakes;
 
 void *tagtso_native(const volatile void *pointer, size_t size)
 {
@@ -50,6 +52,13 @@ void tagtso_native_touch(const volatile void *pointer, size_t size)
 	if (size && p >= window && p < window + AREA_SIZE)
 		touches++;
 }
+
+void tagtso_wake(void)
+{
+	wakes++;
+}
+
+void tagtso_owner_none(void) {}
 
 bool tagtso_syscall_hook(long nr, const long args[6], uintptr_t ra, long *result)
 {
@@ -228,6 +237,22 @@ START_TEST(io_uring_is_refused_unless_inert)
 }
 END_TEST
 
+START_TEST(a_notification_by_a_thread_wakes_the_shim)
+{
+	static const char profile;
+	struct sigevent none = { .sigev_notify = SIGEV_NONE },
+			thread = { .sigev_notify = SIGEV_THREAD, .sigev_notify_function = on_notification };
+	timer_t timer;
+
+	tagtso_profile = (const void *)&profile;
+	ck_assert_int_eq(timer_create(CLOCK_MONOTONIC, &none, &timer), 0);
+	ck_assert_uint_eq(wakes, 0);
+	ck_assert_int_eq(timer_create(CLOCK_MONOTONIC, &thread, &timer), 0);
+	ck_assert_uint_eq(wakes, 1);
+	ck_assert_ptr_eq(thread.sigev_notify_function, on_notification);
+}
+END_TEST
+
 START_TEST(a_function_found_by_handle_is_replaced_by_ours)
 {
 	void *libc = dlopen("libc.so.6", RTLD_LAZY), *real = dlsym(libc, "pthread_mutex_lock");
@@ -274,6 +299,7 @@ int main(void)
 	tcase_add_test(tc, errno_is_what_the_function_left);
 	tcase_add_test(tc, an_offered_system_call_is_answered_by_the_hook);
 	tcase_add_test(tc, io_uring_is_refused_unless_inert);
+	tcase_add_test(tc, a_notification_by_a_thread_wakes_the_shim);
 	tcase_add_test(tc, a_function_found_by_handle_is_replaced_by_ours);
 	tcase_add_test(tc, long_vectors_and_lists_do_not_fit_the_stack_and_still_work);
 	suite_add_tcase(suite, tc);
