@@ -12,11 +12,21 @@ extern const char tagtso_version[];
 TAGTSO_EXPORT const char tagtso_version[] = PACKAGE_VERSION;
 
 /* Hooks that are not in the tables of libc-all.def, in C's own types: only their addresses matter here. */
+/* clang-format off */
 #define HOOKS(HOOK) \
 	HOOK(sigaction) \
 	HOOK(signal) \
-	HOOK(pthread_sigmask) HOOK(sigprocmask) HOOK(sigsuspend) HOOK(pthread_create) HOOK(clone) HOOK(mprotect) \
-		HOOK(madvise) HOOK(mremap) HOOK(_exit) HOOK(_Exit)
+	HOOK(pthread_sigmask) \
+	HOOK(sigprocmask) \
+	HOOK(sigsuspend) \
+	HOOK(pthread_create) \
+	HOOK(clone) \
+	HOOK(mprotect) \
+	HOOK(madvise) \
+	HOOK(mremap) \
+	HOOK(_exit) \
+	HOOK(_Exit)
+/* clang-format on */
 
 #define DECLARE(name) extern char hook_##name[] __asm__(#name) __attribute__((visibility("default")));
 HOOKS(DECLARE)
