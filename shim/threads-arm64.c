@@ -214,8 +214,19 @@ static long raw_fork(const long a[6])
 bool tagtso_threads_syscall(long nr, const long args[6], long *result)
 {
 	switch (nr) {
+	case __NR_clone3: /* as on a kernel without it: callers then use clone */
+		*result = -ENOSYS;
+		return true;
 	case __NR_clone:
-		if ((args[0] & (CLONE_VM | CLONE_VFORK)) || args[1])
+		if (args[0] & CLONE_VFORK)
+			return false;
+		if (args[0] & CLONE_VM) {
+			/* A thread that we cannot get hold of before it runs has its creator's IRG mask: neither may own anything. */
+			tagtso_wake();
+			tagtso_owner_none();
+			return false;
+		}
+		if (args[1])
 			return false;
 		*result = raw_fork(args);
 		return true;
