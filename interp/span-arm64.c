@@ -119,14 +119,15 @@ static enum tagtso_exec read_exclusive(struct span *span, bool acquire)
 static enum step load_exclusive(struct span *span, const struct tagtso_memop *op)
 {
 	uint64_t address = tagtso_exec_address(op, &span->frame);
+	unsigned bytes = (unsigned)op->count << op->size;
 	enum tagtso_exec result;
 
 	if (span->bytes && address >> 4 != span->address >> 4)
 		return STEP_COMMIT; /* the next loop */
-	span->address = address;
-	span->bytes = (unsigned)op->count << op->size;
-	if (address & (span->bytes - 1))
+	if (address & (bytes - 1))
 		return STEP_UNKNOWN;
+	span->address = address;
+	span->bytes = bytes;
 	result = read_exclusive(span, op->flags & TAGTSO_F_ACQUIRE);
 	if (result != TAGTSO_EXEC_DONE)
 		return exclusive_failed(result);

@@ -697,7 +697,7 @@ static const struct shape {
 	ROW(compare_word),  ROW(compare_long),     ROW(compare_half_clear), ROW(compare_weak),
 	ROW(add_byte),      ROW(exchange_relaxed), ROW(store_if_null),      ROW(pair),
 	ROW(pair_of_words), ROW(setup_before),     ROW(unaligned),          ROW(barriers),
-	ROW(state_inside),  ROW(two_functions),
+	ROW(state_inside),  ROW(two_functions),    ROW(calls_inside),
 #undef ROW
 };
 enum { NSHAPES = sizeof(shapes) / sizeof(shapes[0]), SPAN_LIMIT = 256 };
