@@ -4,7 +4,6 @@
 #include "libc-wrap.h"
 
 #include <limits.h>
-#include <sys/ioctl.h>
 
 /* p of any pointer type, const or not, moved to the alias of its n bytes. */
 #define MOVE(p, n) ((p) = (__typeof__(p))tagtso_native(p, n))
@@ -33,7 +32,6 @@
 	sigset_t mask_; \
 \
 	m = tagtso_nested_mask(m, &mask_);
-#define IOCTL(p, request) MOVE(p, _IOC_DIR(request) != _IOC_NONE ? _IOC_SIZE(request) : 0);
 #define PRODUCT(a, b) product(a, b)
 
 /* fread and fwrite: an impossible product is the real function's affair; the pointer moves as one of unknown size. */

@@ -6,6 +6,8 @@
 
 #include <limits.h>
 #include <linux/elf.h>
+#include <linux/sockios.h>
+#include <net/if.h>
 #include <sys/mman.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
@@ -180,6 +182,41 @@ const sigset_t *tagtso_nested_mask(const sigset_t *mask, sigset_t *copy)
 	*copy = *(const sigset_t *)tagtso_native(mask, sizeof(*mask));
 	copy->__val[0] &= TAGTSO_NEVER_MASKED;
 	return copy;
+}
+
+void *tagtso_nested_ioctl(struct tagtso_ioctl *state, unsigned long request, void *arg)
+{
+	size_t size = _IOC_DIR(request) != _IOC_NONE ? _IOC_SIZE(request) : 0;
+
+	state->slot = NULL;
+	arg = tagtso_native(arg, size);
+	if (request == SIOCGIFCONF && arg) {
+		struct ifconf *list = arg;
+
+		state->slot = (void **)&list->ifc_buf;
+		size = list->ifc_len > 0 ? (size_t)list->ifc_len : 0;
+	} else if (request == SIOCETHTOOL && arg) {
+		state->slot = (void **)&((struct ifreq *)arg)->ifr_data;
+		size = 0;
+	}
+	if (state->slot) {
+		state->pointer = *state->slot;
+		*state->slot = tagtso_native(state->pointer, size);
+	}
+	return arg;
+}
+
+int tagtso_w_ioctl(int fd, unsigned long request, void *arg)
+{
+	__typeof__(&tagtso_w_ioctl) real = tagtso_real(TAGTSO_FN_ioctl);
+	struct tagtso_ioctl state;
+	int result;
+
+	if (TAGTSO_LIKELY(!tagtso_is_active()))
+		return real(fd, request, arg);
+	result = real(fd, request, tagtso_nested_ioctl(&state, request, arg));
+	tagtso_nested_ioctl_back(&state);
+	return result;
 }
 
 /* A function of a vector: fd, v, n and what follows. */

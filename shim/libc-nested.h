@@ -40,6 +40,17 @@ struct mmsghdr *tagtso_nested_messages(struct tagtso_bounce *bounce, const struc
 /* After a call that receives: the fields that the kernel writes, from the copy to the original. */
 void tagtso_nested_message_back(struct msghdr *m, const struct msghdr *copy);
 void tagtso_nested_messages_back(struct mmsghdr *m, const struct mmsghdr *copy, size_t n);
+/* The argument of an ioctl. Where the request has a pointer inside that programs commonly use (lists of network interfaces, ethtool), it is exchanged
+ * in place until tagtso_nested_ioctl_back(). Others with pointers inside are not known here. */
+struct tagtso_ioctl {
+	void **slot, *pointer; /* slot = NULL: nothing was exchanged */
+};
+void *tagtso_nested_ioctl(struct tagtso_ioctl *state, unsigned long request, void *arg);
+static inline void tagtso_nested_ioctl_back(const struct tagtso_ioctl *state)
+{
+	if (state->slot)
+		*state->slot = state->pointer;
+}
 /* A signal mask to wait with: never holds SIGSEGV or SIGBUS, since a tag check fault of a handler that runs meanwhile would end the process. */
 #define TAGTSO_NEVER_MASKED (~(UINT64_C(1) << (SIGSEGV - 1) | UINT64_C(1) << (SIGBUS - 1)))
 const sigset_t *tagtso_nested_mask(const sigset_t *mask, sigset_t *copy);

@@ -6,7 +6,6 @@
 
 #include <linux/aio_abi.h>
 #include <linux/futex.h>
-#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
@@ -404,6 +403,7 @@ static size_t array_size(long count, size_t size)
 struct moved {
 	struct tagtso_bounce bounce;
 	struct request_list requests;
+	struct tagtso_ioctl ioctl;
 };
 
 static long move_simple(const struct argument *arg, int index, const long given[6])
@@ -423,8 +423,6 @@ static long move_simple(const struct argument *arg, int index, const long given[
 		return move(value, 0);
 	case KIND_FDS:
 		return move_some(value, to_words((int)given[0]));
-	case KIND_IOCTL:
-		return move(value, _IOC_DIR(other) != _IOC_NONE ? _IOC_SIZE(other) : 0);
 	case KIND_FUTEX4:
 		return futex_has_timeout((int)other) ? move(value, sizeof(struct timespec)) : value;
 	case KIND_FUTEX5:
@@ -463,6 +461,8 @@ static long move_argument(struct moved *m, const struct argument *arg, int index
 		return move_futexes(&m->bounce, value, arg->number ? arg->number : (unsigned)other);
 	case KIND_IOCBS:
 		return move_requests(&m->bounce, &m->requests, value, other);
+	case KIND_IOCTL:
+		return (long)tagtso_nested_ioctl(&m->ioctl, (unsigned long)other, (void *)value);
 	case KIND_PTRACE:
 		return move_ptrace(&m->bounce, given[0], value);
 	default:
@@ -487,6 +487,9 @@ static void move_back(const struct call *call, const struct moved *m, const long
 			break;
 		case KIND_IOCBS:
 			requests_back(&m->requests);
+			break;
+		case KIND_IOCTL:
+			tagtso_nested_ioctl_back(&m->ioctl);
 			break;
 		case KIND_EVENTS:
 			events_back((struct io_event *)passed[i], result);

@@ -17,6 +17,7 @@
 #include <libgen.h>
 #include <linux/futex.h>
 #include <math.h>
+#include <net/if.h>
 #include <netdb.h>
 #include <poll.h>
 #include <pthread.h>
@@ -508,6 +509,8 @@ static void talks_over_sockets(void)
 	struct iovec *v = NEW(struct iovec);
 	struct mmsghdr *mm = get(2 * sizeof(*mm));
 	struct sockaddr_in *in = NEW(struct sockaddr_in), *from = NEW(struct sockaddr_in);
+	struct ifconf *list = NEW(struct ifconf);
+	char *names = get(640);
 	struct cmsghdr *c;
 	int fd, fd2;
 
@@ -553,6 +556,13 @@ static void talks_over_sockets(void)
 	*D(n) = sizeof(*in);
 	N(getsockname(fd, (struct sockaddr *)in, n));
 	N(D(in)->sin_port != 0);
+	D(list)->ifc_buf = names;
+	D(list)->ifc_len = 640;
+	N(ioctl(fd, SIOCGIFCONF, list));
+	N(strcmp(((struct ifreq *)D(names))->ifr_name, "lo"));
+	NP(D(list)->ifc_buf);
+	N(syscall(SYS_ioctl, fd, SIOCGIFCONF, list));
+	NP(D(list)->ifc_buf);
 	N((fd2 = socket(AF_INET, SOCK_DGRAM, 0)) >= 0);
 	N(sendto(fd2, S("udp"), 3, 0, (struct sockaddr *)in, sizeof(*in)));
 	*D(n) = sizeof(*from);
