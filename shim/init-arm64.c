@@ -156,12 +156,11 @@ static void decide(void)
 	const struct tagtso_profile *profile;
 
 	if (tagtso_knobs.mode == TAGTSO_MODE_OFF) {
-		stay_inert(1, "TAGTSO_MODE=off", "as asked");
+		stay_inert(bystander ? 2 : 1, "TAGTSO_MODE=off", "as asked");
 		return;
 	}
 	profile = tagtso_profile_find(tagtso_knobs.emulator);
 	if (!profile) {
-		bystander = tagtso_knobs.emulator == TAGTSO_EMULATOR_AUTO;
 		stay_inert(bystander ? 2 : 0, "not a known emulator", "TAGTSO_EMULATOR names the profiles");
 		return;
 	}
@@ -180,16 +179,29 @@ static void decide(void)
 	           profile->name, mode, tagtso_knobs.threshold);
 }
 
+static void be_silent(const char *line, void *arg)
+{
+	(void)line;
+	(void)arg;
+}
+
+/* The emulator has said already what is wrong with the knobs, and its child is not to end for it. */
+static void read_knobs(void)
+{
+	tagtso_knobs_parse(&tagtso_knobs, environ, be_silent, NULL);
+	bystander = tagtso_knobs.emulator == TAGTSO_EMULATOR_AUTO && !tagtso_profile_find(TAGTSO_EMULATOR_AUTO) &&
+	            !getenv("TAGTSO_EMULATOR");
+	if (!bystander && tagtso_knobs_parse(&tagtso_knobs, environ, complain, NULL) && tagtso_knobs.strict)
+		tagtso_sys(__NR_exit_group, EXIT_STRICT);
+}
+
 __attribute__((constructor(101))) static void start(void)
 {
-	unsigned bad = tagtso_knobs_parse(&tagtso_knobs, environ, complain, NULL);
-
-	if (bad && tagtso_knobs.strict)
-		tagtso_sys(__NR_exit_group, EXIT_STRICT);
 	read_program_name();
 	tagtso_libc_init();
 	tagtso_signals_init();
 	tagtso_threads_init();
+	read_knobs();
 	decide();
 }
 

@@ -222,7 +222,8 @@ enum outcome { SERVED, AGAIN, GIVEN_UP };
 static enum outcome finish(struct trap *t, enum tagtso_exec r, enum tagtso_order order,
                            const struct tagtso_fault *fault)
 {
-	bool write = t->op->flags & TAGTSO_F_STORE;
+	/* an exclusive load stands for its whole loop, which stores: there the syndrome decides */
+	bool write = (t->op->flags & TAGTSO_F_STORE) || (r == TAGTSO_EXEC_FAULT && (fault->esr & ESR_WNR));
 
 	switch (r) {
 	case TAGTSO_EXEC_DONE:

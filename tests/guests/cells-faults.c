@@ -155,6 +155,33 @@ static void straddling_store(void)
 	in_each_form(fault_behind, &snippet_str);
 }
 
+/* An exclusive loop is one unit for the preload, so the pc is in the loop; the rest is as without. */
+static void read_only_exclusive(void)
+{
+	struct code loop = cells_emit(&snippet_llsc);
+
+	catch_faults(0);
+	jump = true;
+	cells_worker_start(&other);
+	uint64_t *pages[] = { cells_mine(), cells_others(&other), cells_shared(&other), cells_map(64 * PAGE), NULL };
+
+	for (volatile unsigned i = 0; i < 5; i++) {
+		uint64_t *p = pages[i];
+
+		SAME(p ? mprotect(p, PAGE, PROT_READ) : 0, 0, "mprotect");
+		if (sigsetjmp(away, 1) == 0)
+			loop.fn(p, 1, 0);
+		SAME(seen.count, i + 1, "the number of faults");
+		SAME(seen.code, p ? SEGV_ACCERR : SEGV_MAPERR, "si_code");
+		SAME(seen.address, p, "si_addr");
+		CHECK(seen.pc >= (uint64_t)loop.site && seen.pc < (uint64_t)(loop.site + 4),
+		      "the pc is not in the loop");
+		SAME(p ? mprotect(p, PAGE, PROT_READ | PROT_WRITE) : 0, 0, "mprotect");
+		SAME(p ? loop.fn(p, 5, 0) : 0, 0, "what the loop read once it could write");
+		SAME(p ? peek(p) : 5, 5, "what it wrote");
+	}
+}
+
 /* Out of the handler by siglongjmp, as emulators and guests do: nothing of ours may be left held. */
 static void jump_out(void)
 {
@@ -243,6 +270,8 @@ const struct test cells_faults[] = {
 	     read_only_store, "TAGTSO_HANDOVERS=0"),
 	TEST("read-only-atomic", "an atomic on a read-only page reaches the program's handler", read_only_atomic,
 	     "TAGTSO_HANDOVERS=0"),
+	TEST("read-only-exclusive", "an exclusive loop on a read-only page reaches the program's handler",
+	     read_only_exclusive, "TAGTSO_HANDOVERS=0"),
 	TEST("nowhere", "an access to no memory reaches the program's handler, in each form", nowhere,
 	     "TAGTSO_HANDOVERS=0"),
 	TEST("no-access", "an access to a page without access reaches the program's handler", no_access,
