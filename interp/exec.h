@@ -13,7 +13,7 @@
 /* The interrupted thread's registers, as views into its signal frame. */
 struct tagtso_frame {
 	ucontext_t *uc;
-	unsigned long long *x; /* x0..x30 = uc_mcontext.regs */
+	unsigned long long *x; /* x0..x30, then sp, pc, pstate (alu.h has the indices) */
 	__uint128_t *v;        /* v0..v31, NULL if the frame has no fpsimd_context */
 	void *sve;     /* sve_context with a payload, or NULL: a SIMD&FP write must zero the rest of its Z register */
 	uint64_t *esr; /* esr_context's value, or NULL */
