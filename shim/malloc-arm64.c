@@ -10,6 +10,7 @@
 #include "../interp/patch.h"
 #include "export.h"
 #include "next.h"
+#include "profile.h"
 #include "state.h"
 
 enum { NEAR_STACK = 1 << 16 }; /* the caller's frame record lies this close above ours, or it is none */
@@ -42,13 +43,18 @@ static uint64_t plain_address(uint64_t ra)
 	return x30;
 }
 
-/* Directly, or through one function of the emulator's that is no tail call (posix_memalign, realloc). */
+/* Directly, or through one function of the emulator's that is no tail call (posix_memalign, realloc). What libc allocates for itself in a function
+ * that the guest called (streams, directories) goes through the emulator's malloc too, but is handed to the kernel by libc: it stays outside. */
 static bool from_guest(const struct frame_record *frame)
 {
 	if (tagtso_is_inert())
 		return false;
-	if (tagtso_patch_is_code(plain_address(frame->return_address)))
+	uint64_t ra = plain_address(frame->return_address);
+
+	if (tagtso_patch_is_code(ra))
 		return true;
+	if (!tagtso_profile_is_text(ra))
+		return false;
 	const struct frame_record *up = frame->next;
 
 	if ((uint64_t)up <= (uint64_t)frame || (uint64_t)up - (uint64_t)frame > NEAR_STACK || ((uint64_t)up & 7))
@@ -127,4 +133,16 @@ TAGTSO_EXPORT void __libc_free(void *pointer)
 	if (!real_free)
 		find_real();
 	real_free(pointer);
+}
+
+/* box64 looks it up behind itself: the guest's own malloc_usable_size jumps here. */
+TAGTSO_EXPORT size_t malloc_usable_size(void *pointer)
+{
+	static size_t (*real)(void *);
+
+	if (pointer && tagtso_heap_owns(pointer))
+		return tagtso_heap_usable(pointer);
+	if (!real)
+		real = tagtso_next("malloc_usable_size");
+	return real(pointer);
 }

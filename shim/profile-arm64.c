@@ -9,14 +9,36 @@
 #include "knobs.h"
 #include "next.h"
 
+struct range {
+	uint64_t from, to;
+};
+static struct range program; /* the main program's text, by its program headers; written at start-up */
+
+static int find_text(struct dl_phdr_info *info, size_t size, void *arg)
+{
+	(void)size;
+	(void)arg;
+	for (int i = 0; i < info->dlpi_phnum; i++) {
+		const ElfW(Phdr) *p = &info->dlpi_phdr[i];
+
+		if (p->p_type == PT_LOAD && (p->p_flags & PF_X))
+			program = (struct range){ info->dlpi_addr + p->p_vaddr,
+				                  info->dlpi_addr + p->p_vaddr + p->p_memsz };
+	}
+	return 1; /* the main program comes first */
+}
+
+bool tagtso_profile_is_text(uint64_t pc)
+{
+	return pc >= program.from && pc < program.to;
+}
+
 /* --- box64 --------------------------------------------------------------------------------------------------------
  * All its mmap calls arrive by syscall(): InternalMmap is a tail call, so the caller that we see is InternalMmap's own. The guest's mmap and its
  * raw system call pass through the exported box_mmap. Its ELF loader reserves an image without access and then maps
  * segments MAP_FIXED; guest stacks are MAP_GROWSDOWN; generated code is RWX, anonymous, not fixed. */
 
-static struct range {
-	uint64_t from, to;
-} box_mmap_range; /* written at start-up */
+static struct range box_mmap_range; /* written at start-up */
 
 static bool symbol_range(const char *name, struct range *range)
 {
@@ -60,29 +82,11 @@ static const char *const box64_environment[][2] = { { "BOX64_DYNACACHE", "0" },
  * A small emulator, or a test program: guest memory is what the main program maps private, anonymous and not executable; generated code is
  * what it maps RWX; x8 and x9 are free at its guest memory instructions. */
 
-static struct range program; /* the main program's text, by its program headers */
-
-static int find_text(struct dl_phdr_info *info, size_t size, void *arg)
-{
-	(void)size;
-	(void)arg;
-	for (int i = 0; i < info->dlpi_phnum; i++) {
-		const ElfW(Phdr) *p = &info->dlpi_phdr[i];
-
-		if (p->p_type == PT_LOAD && (p->p_flags & PF_X))
-			program = (struct range){ info->dlpi_addr + p->p_vaddr,
-				                  info->dlpi_addr + p->p_vaddr + p->p_memsz };
-	}
-	return 1; /* the main program comes first */
-}
-
 static enum tagtso_memory generic_classify(const struct tagtso_mmap *m)
 {
 	const int all = PROT_READ | PROT_WRITE | PROT_EXEC;
 
-	if (!program.to)
-		dl_iterate_phdr(find_text, NULL);
-	if (m->caller < program.from || m->caller >= program.to || !(m->flags & MAP_PRIVATE))
+	if (!tagtso_profile_is_text(m->caller) || !(m->flags & MAP_PRIVATE))
 		return TAGTSO_MEMORY_HOST;
 	if (m->flags & MAP_GROWSDOWN)
 		return TAGTSO_MEMORY_STACK;
@@ -102,6 +106,7 @@ static const struct tagtso_profile profiles[] = {
 
 const struct tagtso_profile *tagtso_profile_find(unsigned emulator)
 {
+	dl_iterate_phdr(find_text, NULL);
 	for (unsigned i = TAGTSO_EMULATOR_AUTO + 1; i < sizeof(profiles) / sizeof(profiles[0]); i++) {
 		if (emulator == i)
 			return profiles[i].recognise && !profiles[i].recognise() ? NULL : &profiles[i];

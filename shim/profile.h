@@ -36,4 +36,7 @@ struct tagtso_profile {
 /* By TAGTSO_EMULATOR's index; for `auto` the first that recognises the process, or NULL. */
 const struct tagtso_profile *tagtso_profile_find(unsigned emulator);
 
+/* Whether an address is in the text of the main program: the emulator's own. */
+bool tagtso_profile_is_text(uint64_t pc);
+
 #endif
