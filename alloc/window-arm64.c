@@ -39,7 +39,13 @@ static struct run {
 	uint32_t start, pages;
 } * runs;
 static uint32_t nruns;
-static uint64_t leaves;      /* leaf tables made; protected by `region` */
+/* Which leaves exist, and which part of each was ever used: walks skip the rest. Protected by `region`. */
+enum { MAX_LEAVES = 1 << 16 };
+static uint32_t *tops; /* address bits 47:30 of each leaf, in the order in which they were made */
+static uint32_t leaves;
+static struct used {
+	uint32_t from, to;
+} * used;                    /* by address bits 47:30: entries from <= i < to */
 static _Atomic bool forking; /* written by the forking thread, read by handlers */
 
 static tagtso_sigmask region_enter(void)
@@ -124,11 +130,13 @@ static bool index_prepare(uint64_t va, uint64_t len)
 			return false;
 		if (atomic_load_explicit(&tagtso_window.leaf[top], memory_order_relaxed))
 			continue;
-		_Atomic uint32_t *leaf = tagtso_sys_reserve(LEAF_ENTRIES * sizeof(uint32_t));
+		_Atomic uint32_t *leaf =
+			leaves < MAX_LEAVES ? tagtso_sys_reserve(LEAF_ENTRIES * sizeof(uint32_t)) : NULL;
 
 		if (!leaf)
 			return false;
-		leaves++;
+		tops[leaves++] = (uint32_t)top;
+		used[top] = (struct used){ LEAF_ENTRIES, 0 };
 		atomic_store_explicit(&tagtso_window.leaf[top], leaf, memory_order_release);
 	}
 	return true;
@@ -137,8 +145,14 @@ static bool index_prepare(uint64_t va, uint64_t len)
 static void index_set(uint64_t va, uint32_t index)
 {
 	_Atomic uint32_t *leaf = atomic_load_explicit(&tagtso_window.leaf[va >> 30], memory_order_relaxed);
+	uint32_t at = va >> TAGTSO_PAGE_SHIFT & (LEAF_ENTRIES - 1);
+	struct used *u = &used[va >> 30];
 
-	atomic_store_explicit(&leaf[va >> TAGTSO_PAGE_SHIFT & (LEAF_ENTRIES - 1)], index, memory_order_release);
+	if (at < u->from)
+		u->from = at;
+	if (at >= u->to)
+		u->to = at + 1;
+	atomic_store_explicit(&leaf[at], index, memory_order_release);
 }
 
 /* A stretch of window pages: consecutive addresses and indices, one protection, all reached or none. */
@@ -148,17 +162,28 @@ struct stretch {
 	uint8_t prot, flags;
 };
 
+/* The next address after `va`, which is not in the window, that may be. */
+static uint64_t skip_unused(uint64_t va)
+{
+	uint64_t top = va >> 30, at = va >> TAGTSO_PAGE_SHIFT & (LEAF_ENTRIES - 1);
+	if (top >= TOP_ENTRIES)
+		return UINT64_MAX;
+	bool leaf = atomic_load_explicit(&tagtso_window.leaf[top], memory_order_relaxed);
+
+	if (!leaf || at >= used[top].to)
+		return (top + 1) << 30;
+	if (at < used[top].from)
+		return top << 30 | (uint64_t)used[top].from << TAGTSO_PAGE_SHIFT;
+	return va + TAGTSO_PAGE_SIZE;
+}
+
 /* The first stretch at or after `va`, below `end`. Called with `region` held, so that the index stands still. */
 static bool stretch_next(uint64_t va, uint64_t end, struct stretch *s)
 {
 	uint32_t i = 0;
 
-	while (va < end && !(i = tagtso_window_index(va))) {
-		if (!atomic_load_explicit(&tagtso_window.leaf[va >> 30], memory_order_relaxed))
-			va = ((va >> 30) + 1) << 30;
-		else
-			va += TAGTSO_PAGE_SIZE;
-	}
+	while (va < end && !(i = tagtso_window_index(va)))
+		va = skip_unused(va);
 	if (va >= end)
 		return false;
 	struct tagtso_page *p = &tagtso_window.page[i];
@@ -256,8 +281,10 @@ int tagtso_window_init(const char *backing, uint32_t gib, const char **what)
 		w->pages = bytes >> TAGTSO_PAGE_SHIFT;
 		w->page = tagtso_sys_reserve(w->pages * sizeof(*w->page));
 		runs = tagtso_sys_reserve(MAX_RUNS * sizeof(*runs));
+		used = tagtso_sys_reserve(TOP_ENTRIES * sizeof(*used));
+		tops = tagtso_sys_reserve(MAX_LEAVES * sizeof(*tops));
 		w->leaf = tagtso_sys_reserve(TOP_ENTRIES * sizeof(*w->leaf));
-		r = w->page && runs && w->leaf ? 0 : -ENOMEM;
+		r = w->page && runs && used && tops && w->leaf ? 0 : -ENOMEM;
 	}
 	if (sys_failed(r)) {
 		tagtso_sys(__NR_close, fd);
@@ -419,11 +446,15 @@ long tagtso_window_map(uint64_t addr, uint64_t len, int prot, int flags, int fd,
 
 bool tagtso_window_any(uint64_t va, uint64_t len)
 {
-	struct stretch s;
+	uint64_t end = va + len;
 
-	if (!tagtso_window.leaf || va >> TAGTSO_VA_BITS || !len)
+	if (!tagtso_window.leaf || va >> TAGTSO_VA_BITS)
 		return false;
-	return stretch_next(va & ~(uint64_t)(TAGTSO_PAGE_SIZE - 1), va + len, &s);
+	for (va &= ~(uint64_t)(TAGTSO_PAGE_SIZE - 1); va < end; va = skip_unused(va)) {
+		if (tagtso_window_index(va))
+			return true;
+	}
+	return false;
 }
 
 /* Overmaps each stretch with inaccessible memory, so that no access by its addresses can be under way (the kernel's TLB invalidation ends them),
@@ -607,8 +638,12 @@ static void each_stretch(void (*fn)(struct stretch *s, void *arg), void *arg)
 {
 	struct stretch s = { 0 };
 
-	for (uint64_t va = 0; stretch_next(va, (uint64_t)TOP_ENTRIES << 30, &s); va = s.end)
-		fn(&s, arg);
+	for (uint32_t i = 0; i < leaves; i++) {
+		uint64_t begin = (uint64_t)tops[i] << 30, end = begin + (UINT64_C(1) << 30);
+
+		for (uint64_t va = begin; stretch_next(va, end, &s); va = s.end)
+			fn(&s, arg);
+	}
 }
 
 static void set_reached(uint32_t index, uint64_t pages, bool reached)
@@ -846,6 +881,6 @@ int tagtso_window_fork_child(void)
 
 uint64_t tagtso_window_metadata(void)
 {
-	return leaves * LEAF_ENTRIES * sizeof(uint32_t) +
+	return (uint64_t)leaves * LEAF_ENTRIES * sizeof(uint32_t) +
 	       TAGTSO_STAT(window_peak) / TAGTSO_PAGE_SIZE * sizeof(struct tagtso_page) + nruns * sizeof(struct run);
 }

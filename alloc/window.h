@@ -51,13 +51,15 @@ static inline uint32_t tagtso_window_index(uint64_t va)
 	va &= (UINT64_C(1) << 56) - 1;
 	if (va >> TAGTSO_VA_BITS || !tagtso_window.leaf)
 		return 0;
+	/* Relaxed: what is read through the pointer and the index depends on them by address, which orders it after (like rcu_dereference; the
+	 * writers release). */
 	_Atomic uint32_t *leaf = atomic_load_explicit(&tagtso_window.leaf[va >> (TAGTSO_LEAF_BITS + TAGTSO_PAGE_SHIFT)],
-	                                              memory_order_acquire);
+	                                              memory_order_relaxed);
 
 	if (!leaf)
 		return 0;
 	return atomic_load_explicit(&leaf[va >> TAGTSO_PAGE_SHIFT & ((1u << TAGTSO_LEAF_BITS) - 1)],
-	                            memory_order_acquire);
+	                            memory_order_relaxed);
 }
 
 static inline uint64_t tagtso_window_at(uint64_t base, uint32_t index, uint64_t va)

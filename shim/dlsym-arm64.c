@@ -20,6 +20,7 @@ TAGTSO_EXPORT const char tagtso_version[] = PACKAGE_VERSION;
 	HOOK(sigprocmask) \
 	HOOK(sigsuspend) \
 	HOOK(pthread_create) \
+	HOOK(thrd_create) \
 	HOOK(clone) \
 	HOOK(mprotect) \
 	HOOK(madvise) \

@@ -2,6 +2,7 @@
 /* The guest's malloc. box64 gives the guest its own exported malloc, which jumps on to __libc_calloc with the guest's return address still in place: a call
  * that returns into generated code is the guest's, all others are the emulator's and libc's. */
 #include <errno.h>
+#include <malloc.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>

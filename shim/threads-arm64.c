@@ -10,6 +10,7 @@
 #include <stdatomic.h>
 #include <stddef.h>
 #include <sys/types.h>
+#include <threads.h>
 
 #include "../alloc/heap.h"
 #include "../alloc/owner.h"
@@ -92,7 +93,7 @@ void tagtso_sleep_in_child(void)
 
 struct start {
 	void *(*pthread)(void *);
-	int (*clone)(void *);
+	int (*clone)(void *); /* of clone and thrd_create */
 	void *arg;
 };
 
@@ -133,6 +134,40 @@ TAGTSO_EXPORT int pthread_create(pthread_t *restrict thread, const pthread_attr_
 	                            tagtso_native(attributes, sizeof(*attributes)), begin_pthread, s);
 
 	if (e) {
+		atomic_fetch_sub(&live, 1);
+		tagtso_heap_private_free(s);
+	}
+	return e;
+}
+
+static int (*real_thrd_create)(thrd_t *, thrd_start_t, void *);
+
+static int begin_thrd(void *p)
+{
+	struct start s = take_start(p);
+
+	tagtso_thread_begin();
+	pthread_setspecific(end_key, &live);
+	return s.clone(s.arg);
+}
+
+/* libc's own thrd_create calls its own pthread_create, past the hook above. */
+TAGTSO_EXPORT int thrd_create(thrd_t *thread, thrd_start_t fn, void *arg)
+{
+	if (!real_thrd_create)
+		real_thrd_create = tagtso_next("thrd_create");
+	if (tagtso_is_inert())
+		return real_thrd_create(thread, fn, arg);
+	struct start *s = tagtso_heap_private_alloc(sizeof(*s));
+
+	if (!s)
+		return thrd_nomem;
+	tagtso_wake();
+	*s = (struct start){ .clone = fn, .arg = arg };
+	atomic_fetch_add(&live, 1);
+	int e = real_thrd_create(tagtso_native(thread, sizeof(*thread)), begin_thrd, s);
+
+	if (e != thrd_success) {
 		atomic_fetch_sub(&live, 1);
 		tagtso_heap_private_free(s);
 	}
