@@ -127,7 +127,7 @@ int tagtso_heap_init(const char **what)
 
 /* --- the guest's malloc --------------------------------------------------------------------------------------------- */
 
-/* jemalloc's own reads and writes of extents (zeroing) are native code on guest memory: unchecked, like memset's (DESIGN.md §7). */
+/* jemalloc's own reads and writes of extents (zeroing) are native code on guest memory: unchecked, like memset's (HACKING.md §7). */
 
 /* From then on the thread's automatic cache and arena are the guest heap's; jemalloc flushes the cache when the thread ends. */
 static void bind_thread(void)

@@ -47,7 +47,7 @@ typedef uint64_t tagtso_sigmask;
 /* Sets the thread's mask to `set`, gives the old one. */
 tagtso_sigmask tagtso_sys_sigmask(tagtso_sigmask set);
 /* All signals that can arrive from outside: everything but SIGSEGV, SIGBUS, SIGILL, SIGTRAP, SIGFPE, SIGABRT, SIGSYS. A blocked synchronous
- * signal would kill the process (facts/mte-kernel.md). */
+ * signal would kill the process. */
 #define TAGTSO_SIGMASK_ASYNC (~(tagtso_sigmask)(TAGTSO_SIGMASK_SYNC))
 #define TAGTSO_SIGMASK_SYNC \
 	(TAGTSO_SIGBIT(SIGSEGV) | TAGTSO_SIGBIT(SIGBUS) | TAGTSO_SIGBIT(SIGILL) | TAGTSO_SIGBIT(SIGTRAP) | \

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Allocation tags: who owns a granule (DESIGN.md §2), and the instructions that read and write them. Handler code. */
+/* Allocation tags: who owns a granule (HACKING.md §2), and the instructions that read and write them. Handler code. */
 #ifndef TAGTSO_ALLOC_TAGS_H
 #define TAGTSO_ALLOC_TAGS_H
 
@@ -26,7 +26,7 @@ static inline unsigned tagtso_tag_get(uint64_t p)
 	return TAGTSO_TAG_OF(p);
 }
 
-/* An ordinary, unordered store of the tag: a DMB or membarrier orders it (facts/memory-model.md). */
+/* An ordinary, unordered store of the tag: a DMB or membarrier orders it (HACKING.md §4). */
 static inline void tagtso_tag_set(uint64_t p, unsigned tag)
 {
 	uint64_t tagged = TAGTSO_WITH_TAG(p, tag);

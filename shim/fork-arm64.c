@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* fork: the window is shared memory to the kernel, but private to the guest, so the child makes a copy before either side goes on (DESIGN.md §7). */
+/* fork: the window is shared memory to the kernel, but private to the guest, so the child makes a copy before either side goes on (HACKING.md §7). */
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What the interposed libc functions offer to, and expect from, the rest of the shim (DESIGN.md §7). */
+/* What the interposed libc functions offer to, and expect from, the rest of the shim (HACKING.md §7). */
 #ifndef TAGTSO_SHIM_LIBC_HOOKS_H
 #define TAGTSO_SHIM_LIBC_HOOKS_H
 

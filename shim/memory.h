@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The emulator's memory calls: what is the guest's goes into the window (DESIGN.md §7). */
+/* The emulator's memory calls: what is the guest's goes into the window (HACKING.md §7). */
 #ifndef TAGTSO_SHIM_MEMORY_H
 #define TAGTSO_SHIM_MEMORY_H
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* How native code and the kernel reach guest memory (DESIGN.md §7): helpers of the interposed functions. */
+/* How native code and the kernel reach guest memory (HACKING.md §7): helpers of the interposed functions. */
 #ifndef TAGTSO_SHIM_NATIVE_H
 #define TAGTSO_SHIM_NATIVE_H
 

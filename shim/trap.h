@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The SIGSEGV and SIGBUS handler (DESIGN.md §5). */
+/* The SIGSEGV and SIGBUS handler (HACKING.md §5). */
 #ifndef TAGTSO_SHIM_TRAP_H
 #define TAGTSO_SHIM_TRAP_H
 
