@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Leases of owner ids, and the transitions of granules: claim, hand over, revoke. Handler code: raw system calls and page locks only (I6).
  *
- * Every change of who may access a granule plainly is made with its page's lock held, by protocol P2 (HACKING.md §4):
+ * Every change of who may access a granule plainly is made with its page's lock held, by protocol P2 (HACKING.md §6):
  *   tag := busy;  membarrier;  tag := the new owner, or shared;  then the access that caused it.
  * The busy tag keeps a third thread from using the new tag before the membarrier has ended; the membarrier orders the old owner's plain
  * accesses before everything that follows. Ordered accesses are LDR; DMB ISHLD and DMB ISHST; STR, for which one membarrier is enough. */

@@ -26,7 +26,7 @@ static inline unsigned tagtso_tag_get(uint64_t p)
 	return TAGTSO_TAG_OF(p);
 }
 
-/* An ordinary, unordered store of the tag: a DMB or membarrier orders it (HACKING.md §4). */
+/* An ordinary, unordered store of the tag: a DMB or membarrier orders it (HACKING.md §6). */
 static inline void tagtso_tag_set(uint64_t p, unsigned tag)
 {
 	uint64_t tagged = TAGTSO_WITH_TAG(p, tag);

@@ -19,7 +19,7 @@ struct tagtso_frame {
 	uint64_t *esr; /* esr_context's value, or NULL */
 };
 
-/* halfst mapping of x86-TSO (HACKING.md §4: LDR; DMB ISHLD and DMB ISHST; STR; atomics AL between DMB ISH). */
+/* halfst mapping of x86-TSO (HACKING.md §6: LDR; DMB ISHLD and DMB ISHST; STR; atomics AL between DMB ISH). */
 enum tagtso_order { TAGTSO_PLAIN, TAGTSO_ORDERED };
 
 enum tagtso_exec {

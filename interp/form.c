@@ -19,7 +19,7 @@
  *                                                    2: the emitted instruction
  *                                                       b site+4
  *
- * Ordered = halfst (HACKING.md §4): LDR; DMB ISHLD and DMB ISHST; STR; atomics AL between DMB ISH. An LDAR or
+ * Ordered = halfst (HACKING.md §6): LDR; DMB ISHLD and DMB ISHST; STR; atomics AL between DMB ISH. An LDAR or
  * STLR keeps its own order besides. A thread
  * without an owner id gets tag 0 from IRG, and LDG gives 0 on memory that has no tags, so MIXED accesses such memory
  * as the emulator emitted it. */
