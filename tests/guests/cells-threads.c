@@ -5,6 +5,7 @@
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/time.h>
+#include <ucontext.h>
 
 #include "cells.h"
 
@@ -196,6 +197,59 @@ static void interrupt(void)
 	SAME(peek(a.p), 20000, "the sum");
 }
 
+/* What a signal's handler sees of the interrupted loop must be the loop as it was emitted: its pc, and registers that belong to that pc. */
+enum { WORDS = PAGE / 8 };
+static struct {
+	struct code loop;
+	uint64_t base;
+	atomic_uint seen, outside, wrong;
+} interrupted_loop;
+
+static void look_at_loop(int signo, siginfo_t *info, void *context)
+{
+	const unsigned long long *x = ((ucontext_t *)context)->uc_mcontext.regs;
+	uint64_t pc = ((ucontext_t *)context)->uc_mcontext.pc, site = (uint64_t)interrupted_loop.loop.site;
+	uint64_t done = interrupted_loop.base + 8 * (WORDS - x[1]);
+
+	(void)signo, (void)info;
+	if (pc >= site && pc < site + 16) {
+		atomic_fetch_add(&interrupted_loop.seen, 1);
+		/* LDR x2, [x0], #8; ADD; SUBS x1; B.NE */
+		if (x[0] != done + (pc == site + 4 || pc == site + 8 ? 8 : 0))
+			atomic_fetch_add(&interrupted_loop.wrong, 1);
+	} else if (pc >= site + 128 * 1024 && pc < site + 1024 * 1024) {
+		atomic_fetch_add(&interrupted_loop.outside, 1);
+	}
+}
+
+static void signal_pc(void)
+{
+	struct sigaction action = { .sa_sigaction = look_at_loop, .sa_flags = SA_SIGINFO | SA_RESTART };
+	struct itimerval every = { { 0, 1000 }, { 0, 1000 } }, off = { 0 };
+	static struct worker other;
+
+	cells_worker_start(&other);
+	sigaction(SIGALRM, &action, NULL);
+	for (enum form form = EMITTED; form <= MIXED; form++) {
+		uint64_t *p = form == SHARED_FORM ? cells_shared(&other) : cells_mine();
+
+		interrupted_loop.loop = cells_emit(&snippet_sum);
+		interrupted_loop.base = (uint64_t)p;
+		CHECK(cells_train(interrupted_loop.loop, form), "no form %u", form);
+		for (unsigned i = 0; i < WORDS; i++)
+			plant(p + i, i);
+		atomic_store(&interrupted_loop.seen, 0);
+		setitimer(ITIMER_REAL, &every, NULL);
+		for (unsigned i = 0; i < 20000 && atomic_load(&interrupted_loop.seen) < 50; i++)
+			SAME(interrupted_loop.loop.fn(p, WORDS, 0), WORDS * (WORDS - 1) / 2, "the sum");
+		setitimer(ITIMER_REAL, &off, NULL);
+		CHECK(atomic_load(&interrupted_loop.seen), "form %u: no signal came in the loop", form);
+		SAME(atomic_load(&interrupted_loop.outside), 0,
+		     "times that a handler saw code that the program did not write");
+		SAME(atomic_load(&interrupted_loop.wrong), 0, "times that registers did not belong to the pc");
+	}
+}
+
 /* ---- the end of threads ---- */
 
 static void *ends_by_exit(void *arg)
@@ -283,6 +337,8 @@ const struct test cells_threads[] = {
 	TEST("storm", "a timer's signals meanwhile change neither values nor errno", storm,
 	     "TAGTSO_THRESHOLD=0 TAGTSO_HANDOVERS=255", { "traps", '>', 1000 }),
 	TEST("interrupted", "a thread that is interrupted all the time counts exactly", interrupt, NULL),
+	TEST("signal-pc", "a signal's handler sees the code as emitted and registers that belong to it", signal_pc,
+	     "TAGTSO_HANDOVERS=0 TAGTSO_CONFLICTS=1"),
 	TEST("thread-ends", "threads end by pthread_exit and by pthread_cancel", ended, NULL),
 	TEST("main-ends-first", "the process ends when its last thread does", main_ends_first, NULL),
 	TEST("exit-running", "the process ends although threads are still running", exit_while_running, NULL),

@@ -8,7 +8,7 @@ if [ ! -d "$guests" ]; then
     skip "amd64 test programs" "not built: tests/guests/amd64/build makes them"
     exit 0
 fi
-for program in faults forks heap calls atomics memory; do guest "$program"; done
+for program in faults forks heap calls atomics memory signals; do guest "$program"; done
 
 status_of() { "$@" >/dev/null 2>&1; echo $?; }
 for way in 0 42 255 _exit abort term segv; do
