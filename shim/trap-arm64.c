@@ -207,10 +207,8 @@ static void fail_store_exclusive(struct trap *t)
 static void unknown_span(struct trap *t)
 {
 	note_unknown(t->op->word);
-	if (t->site && atomic_fetch_add_explicit(&t->site->shared, 1, memory_order_relaxed) < SPAN_PATIENCE) {
-		t->frame.uc->uc_mcontext.pc += 0;
+	if (t->site && atomic_fetch_add_explicit(&t->site->shared, 1, memory_order_relaxed) < SPAN_PATIENCE)
 		return;
-	}
 	tagtso_die("exclusive load %08x at %lx: a loop of unknown shape: please report it, with the code around it",
 	           t->op->word, (unsigned long)t->frame.uc->uc_mcontext.pc);
 }
@@ -261,7 +259,8 @@ static enum outcome access_granule(struct trap *t, uint64_t va, unsigned me)
 	return finish(t, r, order, &fault);
 }
 
-/* What the window granules of the range are, now: all mine; mine or shared; or not all settled. */
+/* What the window granules of the range are, now: all mine; mine or shared; or not all settled. A page that is not reachable has no say: the access
+ * faults there, and is made again or delivered. */
 enum settled { UNSETTLED, SETTLED, ALL_MINE };
 
 static enum settled look(uint64_t va, uint64_t len, unsigned me)
@@ -269,9 +268,10 @@ static enum settled look(uint64_t va, uint64_t len, unsigned me)
 	enum settled all = ALL_MINE;
 
 	for (uint64_t g = va & ~(uint64_t)(TAGTSO_GRANULE - 1); g < va + len; g += TAGTSO_GRANULE) {
+		uint32_t index = tagtso_window_index(g);
 		unsigned tag = tagtso_owner_tag(g);
 
-		if (!tagtso_window_index(g) || (me && tag == me))
+		if (!index || !(tagtso_window.page[index].flags & TAGTSO_PAGE_REACHED) || (me && tag == me))
 			continue;
 		if (tag != TAGTSO_TAG_SHARED)
 			return UNSETTLED;
