@@ -56,6 +56,23 @@ static void big_mapping(void)
 	SAME(get(before + 5 * WORDS), 77, "what was there before the second thread");
 }
 
+/* Accesses whose first bytes are on a page that was touched and whose last are on one that was not: chunks open at 256 KiB. */
+static void half_fresh(void)
+{
+	struct code load = cells_emit(&snippet_ldr), store = cells_emit(&snippet_str);
+
+	cells_worker_start(&other);
+	for (unsigned n = 1; n < 16; n++) {
+		char *edge = (char *)cells_map(8 * MIB) + n * 256 * 1024;
+
+		cells_put_on(&other, (uint64_t *)(edge - 8), 0);
+		if (n % 2)
+			SAME(load.fn(edge - 3, 0, 0), 0, "fresh memory across the edge");
+		store.fn(edge - 5, 0x1122334455667788, 0);
+		SAME(load.fn(edge - 5, 0, 0), 0x1122334455667788, "what was written across the edge");
+	}
+}
+
 /* ---- emptied and unmapped ---- */
 
 static void dontneed(void)
@@ -314,6 +331,8 @@ static void churned(void)
 const struct test cells_memory[] = {
 	TEST("big-mapping", "big mappings are zero and tagged at the first touch, by any thread", big_mapping, NULL,
 	     { "first_touch", '>', 100 }),
+	TEST("half-fresh", "an access reaches from touched memory into memory that nobody touched", half_fresh, NULL,
+	     { "first_touch", '>', 15 }),
 	TEST("dontneed", "MADV_DONTNEED leaves zeros and no memory without a tag", dontneed, NULL),
 	TEST("unmap-map", "memory mapped again where memory was unmapped is zero", unmap_and_map, NULL,
 	     { "window_bytes", '<', 1 << 20 }),
