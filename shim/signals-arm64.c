@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Keeps our SIGSEGV and SIGBUS handler in front of the emulator's, and those two signals out of every mask. */
+/* Keeps our SIGSEGV and SIGBUS handler in front of the emulator's, and those two signals out of every mask. The emulator's handlers of all other signals see
+ * the interrupted thread in its own code, never in code of ours: an emulator finds the guest's registers by that (I4). */
 #include "signals.h"
 
 #include <errno.h>
@@ -8,6 +9,9 @@
 #include <string.h>
 
 #include "../alloc/sys.h"
+#include "../interp/island.h"
+#include "../interp/outofline.h"
+#include "../interp/patch.h"
 #include "export.h"
 #include "native.h"
 #include "next.h"
@@ -25,8 +29,11 @@ struct kernel_sigaction {
 	tagtso_sigmask mask;
 };
 
-/* What the emulator asked for: [0] SIGSEGV, [1] SIGBUS. Written under `lock` by sigaction(); the handler reads a copy by sequence number. */
-static struct kernel_sigaction theirs[2];
+enum { SIGNALS = 64 };
+
+/* What the emulator asked for, by signal; for others than SIGSEGV and SIGBUS, the last handler that it set, which is in force while the kernel has
+ * relay() for that signal. Written under `lock` by sigaction(); handlers read a copy by sequence number. */
+static struct kernel_sigaction theirs[SIGNALS + 1];
 static _Atomic uint32_t sequence; /* odd while theirs[] is being written */
 static struct tagtso_lock lock;
 static tagtso_signal_handler *ours; /* NULL while inert; written once at start-up */
@@ -51,7 +58,7 @@ static bool is_ours(int signo)
 
 static struct kernel_sigaction *their(int signo)
 {
-	return &theirs[signo == SIGBUS];
+	return &theirs[signo];
 }
 
 /* Our own registration: asynchronous signals wait, so that page locks are never held by an interrupted thread; SIGSEGV and SIGBUS do not
@@ -116,6 +123,73 @@ static struct kernel_sigaction read_theirs(int signo)
 	return copy;
 }
 
+/* --- signals that are not ours --------------------------------------------------------------------------------------- */
+
+static void leave_own_code(ucontext_t *uc)
+{
+	struct tagtso_site *site = tagtso_patch_island_site(uc->uc_mcontext.pc);
+	bool finished;
+
+	if (site)
+		tagtso_island_leave(site, uc->uc_mcontext.regs);
+	else
+		tagtso_outofline_leave(uc, &finished);
+	/* in place of the barriers that are not reached now */
+	__asm__ volatile("dmb ish" ::: "memory");
+}
+
+static void relay(int signo, siginfo_t *info, void *context)
+{
+	struct kernel_sigaction act = read_theirs(signo);
+
+	leave_own_code(context);
+	act.handler(signo, info, context); /* one that takes only the number ignores the rest */
+}
+
+static bool is_relayed(int signo)
+{
+	return ours && signo > 0 && signo <= SIGNALS && signo != SIGKILL && signo != SIGSTOP;
+}
+
+static long kernel_action(int signo, const struct kernel_sigaction *act, struct kernel_sigaction *old)
+{
+	return tagtso_sys(__NR_rt_sigaction, signo, act, old, sizeof(tagtso_sigmask));
+}
+
+/* No handler may run with SIGSEGV blocked: the kernel would kill the process at a tag mismatch. */
+static long set_relay(int signo, const struct kernel_sigaction *act)
+{
+	struct kernel_sigaction in = *act;
+
+	in.mask &= ~(TAGTSO_SIGBIT(SIGSEGV) | TAGTSO_SIGBIT(SIGBUS));
+	if (act->handler != DEFAULT && act->handler != IGNORE) {
+		atomic_fetch_add(&sequence, 1);
+		*their(signo) = *act;
+		atomic_fetch_add(&sequence, 1);
+		in.handler = relay;
+		in.flags |= SA_SIGINFO;
+	}
+	return kernel_action(signo, &in, NULL);
+}
+
+static long swap_relayed(int signo, const struct kernel_sigaction *act, struct kernel_sigaction *old)
+{
+	tagtso_sigmask mask = tagtso_sys_sigmask(TAGTSO_SIGMASK_ASYNC);
+
+	tagtso_lock(&lock);
+	long r = kernel_action(signo, NULL, old);
+
+	if (!r && old->handler == relay)
+		*old = *their(signo);
+	if (!r && act)
+		r = set_relay(signo, act);
+	tagtso_unlock(&lock);
+	tagtso_sys_sigmask(mask);
+	return r;
+}
+
+/* --- ours --------------------------------------------------------------------------------------------------------------- */
+
 /* The default action: the kernel's own, at the same instruction, with the same core file. */
 static void default_action(int signo, const siginfo_t *info)
 {
@@ -166,6 +240,11 @@ static sigset_t *kernel_pointer(sigset_t *set)
 	return tagtso_is_active() ? tagtso_native(set, sizeof(tagtso_sigmask)) : set;
 }
 
+static long swap(int signo, const struct kernel_sigaction *act, struct kernel_sigaction *old)
+{
+	return is_ours(signo) ? swap_theirs(signo, act, old) : swap_relayed(signo, act, old);
+}
+
 static int swap_libc(int signo, const struct sigaction *act, struct sigaction *old)
 {
 	struct kernel_sigaction in = { 0 }, out = { 0 };
@@ -175,7 +254,7 @@ static int swap_libc(int signo, const struct sigaction *act, struct sigaction *o
 		in.flags = (unsigned long)act->sa_flags;
 		memcpy(&in.mask, &act->sa_mask, sizeof(in.mask));
 	}
-	long r = swap_theirs(signo, act ? &in : NULL, &out);
+	long r = swap(signo, act ? &in : NULL, &out);
 
 	if (old) {
 		memset(old, 0, sizeof(*old));
@@ -188,19 +267,14 @@ static int swap_libc(int signo, const struct sigaction *act, struct sigaction *o
 	return r ? -1 : 0;
 }
 
+/* libc refuses its own two signals, and what is no signal. */
 TAGTSO_EXPORT int sigaction(int signo, const struct sigaction *act, struct sigaction *old)
 {
-	if (is_ours(signo))
+	if (is_relayed(signo) && signo != 32 && signo != 33)
 		return swap_libc(signo, act, old);
 	if (!real_sigaction)
 		tagtso_signals_init();
-	if (!ours || !act)
-		return real_sigaction(signo, act, old);
-	struct sigaction safe =
-		*act; /* no handler may run with SIGSEGV blocked: the kernel would kill the process at a tag mismatch */
-
-	safe.sa_mask = unmasked(&act->sa_mask);
-	return real_sigaction(signo, &safe, old);
+	return real_sigaction(signo, act, old);
 }
 
 TAGTSO_EXPORT sighandler_t signal(int signo, sighandler_t handler)
@@ -250,13 +324,16 @@ TAGTSO_EXPORT int sigsuspend(const sigset_t *set)
 
 static bool syscall_sigaction(const long args[6], long *result)
 {
-	struct kernel_sigaction old;
+	const struct kernel_sigaction *act = (const struct kernel_sigaction *)args[1];
+	struct kernel_sigaction in, old;
 	int signo = (int)args[0];
 
-	if (!is_ours(signo) || args[3] != sizeof(tagtso_sigmask))
+	if (!is_relayed(signo) || args[3] != sizeof(tagtso_sigmask))
 		return false;
-	*result = swap_theirs(signo, (const struct kernel_sigaction *)args[1], &old);
-	if (args[2])
+	if (act)
+		in = *act; /* guest memory may trap: not while the lock is held */
+	*result = swap(signo, act ? &in : NULL, &old);
+	if (!*result && args[2])
 		*(struct kernel_sigaction *)args[2] = old;
 	return true;
 }

@@ -18,6 +18,7 @@
 #include "../alloc/window.h"
 #include "../interp/decode.h"
 #include "../interp/exec.h"
+#include "../interp/island.h"
 #include "../interp/outofline.h"
 #include "../interp/patch.h"
 #include "../interp/site.h"
@@ -89,7 +90,7 @@ static void leave_island(struct tagtso_site *site, siginfo_t *info, ucontext_t *
 {
 	bool is_ldg = (*(const uint32_t *)uc->uc_mcontext.pc & LDG_MASK) == LDG;
 
-	uc->uc_mcontext.pc = atomic_load_explicit(&site->pc, memory_order_relaxed);
+	tagtso_island_leave(site, uc->uc_mcontext.regs);
 	if (is_ldg) {
 		struct tagtso_frame frame;
 
