@@ -325,17 +325,47 @@ static bool unconditional_branch(uint32_t word)
 	return (word & 0x7c000000) == 0x14000000 || (word & 0xfe000000) == 0xd6000000;
 }
 
-/* The pc of the store-exclusive that belongs to the load-exclusive at `pc`, 0 if the words do not say. */
-static uint64_t find_store(uint64_t pc)
+/* How many bytes further on a conditional branch goes (B.cond, CBZ, CBNZ: imm19 at 23:5; TBZ, TBNZ: imm14 at 18:5); 0 for every other word. */
+static uint64_t forward_branch(uint32_t word)
 {
+	int64_t words = 0;
+
+	if ((word & 0xff000000) == 0x54000000 || (word & 0x7e000000) == 0x34000000)
+		words = (int32_t)(word << 8) >> 13;
+	else if ((word & 0x7e000000) == 0x36000000)
+		words = (int32_t)(word << 13) >> 18;
+	return words > 0 ? 4 * (uint64_t)words : 0;
+}
+
+static bool is_exclusive(const struct tagtso_memop *op, enum tagtso_class one, enum tagtso_class pair)
+{
+	return op->cls == one || op->cls == pair;
+}
+
+/* The pc of the last store-exclusive that belongs to the load-exclusive at `pc`, 0 if the words do not say. There may be one on each way out of a
+ * comparison: box64's CMPXCHG16B stores back what it read when the comparison fails. */
+static uint64_t find_store(uint64_t pc, const struct tagtso_memop *load)
+{
+	uint64_t last = 0, target = 0;
 	struct tagtso_memop op;
 	uint32_t word;
 
-	for (unsigned i = 1; i < SCAN_WORDS && fetch(pc + 4 * i, &word) && !unconditional_branch(word); i++) {
-		if (tagtso_decode(word, &op) && (op.cls == TAGTSO_STORE_EX || op.cls == TAGTSO_STORE_EX_PAIR))
-			return pc + 4 * i;
+	for (uint64_t at = pc + 4; at < pc + 4 * SCAN_WORDS && fetch(at, &word); at += 4) {
+		uint64_t forward = forward_branch(word);
+
+		if (unconditional_branch(word) && target <= at)
+			break;
+		if (forward && at + forward > target)
+			target = at + forward;
+		if (!tagtso_decode(word, &op))
+			continue;
+		if (is_exclusive(&op, TAGTSO_LOAD_EX, TAGTSO_LOAD_EX_PAIR))
+			break;
+		if (is_exclusive(&op, TAGTSO_STORE_EX, TAGTSO_STORE_EX_PAIR) &&
+		    (!last || (op.rn == load->rn && op.size == load->size && op.count == load->count)))
+			last = at;
 	}
-	return 0;
+	return last;
 }
 
 static void copy(unsigned long long *to, const unsigned long long *from)
@@ -386,7 +416,7 @@ enum tagtso_exec tagtso_span_exec(const struct tagtso_memop *op, struct tagtso_f
 	copy(span.r, frame->x);
 	span.word = op->word;
 	span.first = span.r[TAGTSO_PC];
-	span.last = find_store(span.first);
+	span.last = find_store(span.first, op);
 	span.address = 0;
 	span.tag = (uint64_t)(tag & 15) << 56;
 	span.loaded[0] = span.loaded[1] = 0;

@@ -47,6 +47,14 @@ SNIPPET(add_cas, "1:", "ldr x3, [x0]",
 SNIPPET(add_llsc, "1:", "ldaxr x3, [x0]",
         "add x3, x3, #1\n\tstlxr w4, x3, [x0]\n\tcbnz w4, 1b\n\tsubs x1, x1, #1\n\tb.ne 1b")
 SNIPPET(add_plain, "1:", "ldr x3, [x0]", "add x3, x3, #1\n\tstr x3, [x0]\n\tsubs x1, x1, #1\n\tb.ne 1b")
+/* The same on two words, the second plus seven: a compare-and-swap that stores back what it read when the comparison fails. */
+SNIPPET(add_pair,
+        "mov x2, #0\n\tmov x3, #0\n"
+        "1:\tadd x6, x2, #1\n\tadd x7, x3, #7\n2:",
+        "ldaxp x4, x5, [x0]",
+        "cmp x4, x2\n\tccmp x5, x3, #0, eq\n\tb.ne 3f\n\tstlxp w10, x6, x7, [x0]\n\tcbnz w10, 2b\n\tb 4f\n"
+        "3:\tstlxp w10, x4, x5, [x0]\n\tcbnz w10, 2b\n\tmov x2, x4\n\tmov x3, x5\n\tb 1b\n"
+        "4:\tsubs x1, x1, #1\n\tb.ne 1b")
 /* x1 words, each the second argument plus its index */
 SNIPPET(fill, "1:", "str x2, [x0], #8", "add x2, x2, #1\n\tsubs x1, x1, #1\n\tb.ne 1b")
 SNIPPET(sum, "mov x3, #0\n1:", "ldr x2, [x0], #8", "add x3, x3, x2\n\tsubs x1, x1, #1\n\tb.ne 1b\n\tmov x0, x3")

@@ -65,6 +65,19 @@ static void hammer_all(void)
 		hammer(threads, 1000, &snippet_add_llsc, &snippet_add_cas, &snippet_add_ldadd);
 }
 
+static void hammer_pair(void)
+{
+	struct code code = cells_emit(&snippet_add_pair);
+	struct adder adders[4];
+	uint64_t *p = cells_map(PAGE);
+
+	for (unsigned i = 0; i < 4; i++)
+		adders[i] = (struct adder){ code, p, 500 };
+	cells_together(4, add, adders, sizeof(adders[0]));
+	SAME(peek(p), 2000, "the sum in the first word");
+	SAME(peek(p + 1), 14000, "the sum in the second word");
+}
+
 /* Each on its own word, but of one granule, one page, or one page each: plain adding is exact, and granules are in transition all the time. */
 static void neighbours(unsigned distance)
 {
@@ -325,6 +338,8 @@ const struct test cells_threads[] = {
 	TEST("hammer-llsc", "2 to 8 threads with exclusive loops on one word count exactly", hammer_llsc, NULL,
 	     { "interpreted_spans", '>', 100 }),
 	TEST("hammer-all", "LDADD, CAS and exclusive loops on the same word count exactly", hammer_all, NULL),
+	TEST("hammer-pair", "exclusive pairs that are stored back when the comparison fails count exactly", hammer_pair,
+	     NULL),
 	TEST("hammer-never", "atomics count exactly while no site is rewritten", hammer_all, "TAGTSO_THRESHOLD=0"),
 	TEST("busy-granule", "two threads on one granule that is in transition all the time do not disturb each other",
 	     busy_granule, "TAGTSO_HANDOVERS=255 TAGTSO_THRESHOLD=0", { "handovers", '>', 10 }),
