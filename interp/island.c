@@ -38,7 +38,7 @@ static bool has_accessed(const uint32_t *code, unsigned at)
 	return false;
 }
 
-void tagtso_island_leave(const struct tagtso_site *site, unsigned long long r[TAGTSO_NREGS])
+void tagtso_island_leave(const struct tagtso_site *site, unsigned long long *r)
 {
 	uint64_t pc = atomic_load_explicit(&site->pc, memory_order_relaxed);
 	const struct tagtso_island *island =

@@ -6,8 +6,8 @@
 #include "alu.h"
 #include "site.h"
 
-/* r[TAGTSO_PC] is in an island of `site`: makes r what it would be in the code as emitted, before its access or after it (I4). Orderings that the
+/* r: TAGTSO_NREGS registers as in alu.h. r[TAGTSO_PC] is in an island of `site`: makes r what it would be in the code as emitted, before its access or after it (I4). Orderings that the
  * island still had to make are left to the caller. */
-void tagtso_island_leave(const struct tagtso_site *site, unsigned long long r[TAGTSO_NREGS]);
+void tagtso_island_leave(const struct tagtso_site *site, unsigned long long *r);
 
 #endif
