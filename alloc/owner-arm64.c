@@ -38,9 +38,11 @@ static void set_checking(unsigned long tcf, unsigned long include)
 			(int)-r);
 }
 
+/* tkill, not tgkill: a process that shares this memory without being a thread of ours (CLONE_VM alone) lives too, and two living owners of one id
+ * would be unsound. An id whose number the kernel gave to a stranger stays taken: that only costs an id. */
 static bool gone(int32_t tid)
 {
-	return tagtso_sys(__NR_tgkill, tagtso_sys(__NR_getpid), tid, 0) == -ESRCH;
+	return tagtso_sys(__NR_tkill, tid, 0) == -ESRCH;
 }
 
 static unsigned take_id(int32_t self)
@@ -168,13 +170,10 @@ static void batch_unlock(const struct batch *b)
 		tagtso_page_unlock(&tagtso_window.page[b->first + k]);
 }
 
-static unsigned batch_retag(const struct batch *b, unsigned from, unsigned to)
+static void batch_retag(const struct batch *b, unsigned from, unsigned to)
 {
-	unsigned n = 0;
-
 	for (uint32_t k = 0; k < b->n; k++)
-		n += retag(b->first + k, from, to);
-	return n;
+		retag(b->first + k, from, to);
 }
 
 /* --- transitions; the lock of the page is held, and released -------------------------------------------------------- */
