@@ -43,7 +43,7 @@ static void *extent_alloc(extent_hooks_t *hooks, void *addr, size_t size, size_t
 	size_t slack = align > TAGTSO_PAGE_SIZE ? align : 0;
 	long r = tagtso_window_map(0, size + slack, PROT_READ | PROT_WRITE, 0, -1, 0, true);
 
-	if (r < 0 && r > -4096)
+	if (tagtso_sys_failed(r))
 		return NULL;
 	uint64_t start = (uint64_t)r, at = slack ? (start + align - 1) & ~(uint64_t)(align - 1) : start;
 

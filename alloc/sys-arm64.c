@@ -74,7 +74,7 @@ void *tagtso_sys_mmap(void *addr, size_t len, int prot, int flags, int fd, off_t
 {
 	long r = tagtso_sys(__NR_mmap, addr, len, prot, flags, fd, off);
 
-	if (r < 0 && r > -4096) {
+	if (tagtso_sys_failed(r)) {
 		errno = (int)-r;
 		return MAP_FAILED;
 	}

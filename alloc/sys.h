@@ -26,6 +26,12 @@ static inline long tagtso_sys6(long nr, long a, long b, long c, long d, long e, 
 	return x0;
 }
 
+/* A result that is -errno; for calls that return addresses too. */
+static inline bool tagtso_sys_failed(long result)
+{
+	return result < 0 && result > -4096;
+}
+
 #define TAGTSO_SYS_PICK(a, b, c, d, e, f, g, name, ...) name
 #define tagtso_sys(...) \
 	TAGTSO_SYS_PICK(__VA_ARGS__, tagtso_sys6_, tagtso_sys5_, tagtso_sys4_, tagtso_sys3_, tagtso_sys2_, \
@@ -72,7 +78,7 @@ static inline void *tagtso_sys_reserve(uint64_t bytes)
 	long p = tagtso_sys(__NR_mmap, 0, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
 	                    -1, 0);
 
-	return p < 0 && p > -4096 ? (void *)0 : (void *)p;
+	return tagtso_sys_failed(p) ? (void *)0 : (void *)p;
 }
 
 #endif

@@ -71,11 +71,6 @@ void tagtso_page_lock(struct tagtso_page *page)
 		tagtso_sys(__NR_sched_yield);
 }
 
-static bool sys_failed(long r)
-{
-	return r < 0 && r > -4096;
-}
-
 /* --- free runs of memfd pages ------------------------------------------------------------------------------------ */
 
 static uint32_t run_take(uint64_t pages)
@@ -240,12 +235,12 @@ static long map_views(int fd, uint64_t bytes, int fixed)
 	long a = tagtso_sys(__NR_mmap, tagtso_window.alias, bytes, PROT_READ | PROT_WRITE,
 	                    MAP_SHARED | MAP_NORESERVE | fixed, fd, 0);
 
-	if (sys_failed(a))
+	if (tagtso_sys_failed(a))
 		return a;
 	long t = tagtso_sys(__NR_mmap, tagtso_window.tags, bytes, PROT_READ | PROT_WRITE | PROT_MTE,
 	                    MAP_SHARED | MAP_NORESERVE | fixed, fd, 0);
 
-	if (sys_failed(t))
+	if (tagtso_sys_failed(t))
 		return t;
 	tagtso_window.alias = (uint64_t)a;
 	tagtso_window.tags = (uint64_t)t;
@@ -267,16 +262,16 @@ int tagtso_window_init(const char *backing, uint32_t gib, const char **what)
 	*what = "opening the backing file";
 	long fd = open_backing(backing);
 
-	if (sys_failed(fd))
+	if (tagtso_sys_failed(fd))
 		return (int)fd;
 	*what = "setting the backing file's size";
 	long r = tagtso_sys(__NR_ftruncate, fd, bytes);
 
-	if (!sys_failed(r)) {
+	if (!tagtso_sys_failed(r)) {
 		*what = "mapping the backing file with PROT_MTE";
 		r = map_views((int)fd, bytes, 0);
 	}
-	if (!sys_failed(r)) {
+	if (!tagtso_sys_failed(r)) {
 		*what = "reserving address space";
 		w->pages = bytes >> TAGTSO_PAGE_SHIFT;
 		w->page = tagtso_sys_reserve(w->pages * sizeof(*w->page));
@@ -286,7 +281,7 @@ int tagtso_window_init(const char *backing, uint32_t gib, const char **what)
 		w->leaf = tagtso_sys_reserve(TOP_ENTRIES * sizeof(*w->leaf));
 		r = w->page && runs && used && tops && w->leaf ? 0 : -ENOMEM;
 	}
-	if (sys_failed(r)) {
+	if (tagtso_sys_failed(r)) {
 		tagtso_sys(__NR_close, fd);
 		w->leaf = NULL;
 		return (int)r;
@@ -358,7 +353,7 @@ static void forget(uint64_t va, uint64_t end);
 
 /* MAP_FIXED over memory that is all one piece of the window already: the same pages again, so that a reservation that is
  * committed bit by bit stays in one piece in the alias too. */
-static bool reuse_in_place(uint64_t va, uint64_t len, int prot)
+static bool reuse_in_place(uint64_t va, uint64_t len)
 {
 	uint32_t first = tagtso_window_index(va);
 
@@ -368,7 +363,6 @@ static bool reuse_in_place(uint64_t va, uint64_t len, int prot)
 		if (tagtso_window.page[first + k].flags & TAGTSO_PAGE_HEAP)
 			return false;
 	}
-	(void)prot;
 	return true;
 }
 
@@ -389,11 +383,11 @@ static long map_run(uint64_t addr, uint64_t len, int prot, int flags, int fd, in
 	                    MAP_SHARED | MAP_NORESERVE | (flags & (MAP_FIXED | MAP_FIXED_NOREPLACE)), tagtso_window.fd,
 	                    at);
 
-	if (sys_failed(r) || !index_prepare((uint64_t)r, len)) {
+	if (tagtso_sys_failed(r) || !index_prepare((uint64_t)r, len)) {
 		run_give(index, (uint32_t)pages);
-		if (!sys_failed(r))
+		if (!tagtso_sys_failed(r))
 			tagtso_sys(__NR_munmap, r, len);
-		return sys_failed(r) ? r : -ENOSPC;
+		return tagtso_sys_failed(r) ? r : -ENOSPC;
 	}
 	if (fd >= 0)
 		fill_from_file(tagtso_window.alias + at, len, fd, off);
@@ -408,7 +402,7 @@ static long map_run(uint64_t addr, uint64_t len, int prot, int flags, int fd, in
 	if (prot != PROT_NONE && (!active || reached)) {
 		long e = tagtso_sys(__NR_mprotect, r, len, prot | PROT_MTE);
 
-		if (sys_failed(e)) {
+		if (tagtso_sys_failed(e)) {
 			forget((uint64_t)r, (uint64_t)r + len);
 			tagtso_sys(__NR_munmap, r, len);
 			return e;
@@ -418,20 +412,15 @@ static long map_run(uint64_t addr, uint64_t len, int prot, int flags, int fd, in
 	return r;
 }
 
-static uint64_t page_up(uint64_t len)
-{
-	return (len + TAGTSO_PAGE_SIZE - 1) & ~(uint64_t)(TAGTSO_PAGE_SIZE - 1);
-}
-
 long tagtso_window_map(uint64_t addr, uint64_t len, int prot, int flags, int fd, int64_t off, bool heap)
 {
-	len = page_up(len);
+	len = tagtso_page_up(len);
 	if (!len)
 		return -EINVAL;
 	tagtso_sigmask old = region_enter();
 	long r;
 
-	if ((flags & MAP_FIXED) && fd < 0 && !(addr & (TAGTSO_PAGE_SIZE - 1)) && reuse_in_place(addr, len, prot)) {
+	if ((flags & MAP_FIXED) && fd < 0 && !(addr & (TAGTSO_PAGE_SIZE - 1)) && reuse_in_place(addr, len)) {
 		zero_range(addr, addr + len);
 		r = protect_range(addr, addr + len, prot);
 		r = r ? r : (long)addr;
@@ -490,7 +479,7 @@ void tagtso_window_release(uint64_t va, uint64_t len)
 		return;
 	tagtso_sigmask old = region_enter();
 
-	forget(va, va + page_up(len));
+	forget(va, va + tagtso_page_up(len));
 	region_leave(old);
 }
 
@@ -527,7 +516,7 @@ static long protect_range(uint64_t va, uint64_t end, int prot)
 long tagtso_window_protect(uint64_t va, uint64_t len, int prot)
 {
 	tagtso_sigmask old = region_enter();
-	long r = protect_range(va, va + page_up(len), prot);
+	long r = protect_range(va, va + tagtso_page_up(len), prot);
 
 	region_leave(old);
 	return r;
@@ -562,7 +551,7 @@ void tagtso_window_zero(uint64_t va, uint64_t len)
 {
 	tagtso_sigmask old = region_enter();
 
-	zero_range(va, va + page_up(len));
+	zero_range(va, va + tagtso_page_up(len));
 	region_leave(old);
 }
 
@@ -579,7 +568,7 @@ static long remap_moving(const struct stretch *s, uint64_t len, int flags, uint6
 	long r = map_run(flags & MREMAP_FIXED ? addr : 0, len, PROT_READ | PROT_WRITE,
 	                 flags & MREMAP_FIXED ? MAP_FIXED : 0, -1, 0, false);
 
-	if (sys_failed(r))
+	if (tagtso_sys_failed(r))
 		return r == -ENOSPC ? -ENOMEM : r;
 	tagtso_sys(__NR_mmap, s->va, old_len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1,
 	           0);
@@ -609,8 +598,8 @@ long tagtso_window_remap(uint64_t old_va, uint64_t old_len, uint64_t len, int fl
 	tagtso_sigmask mask = region_enter();
 	long r;
 
-	old_len = page_up(old_len);
-	len = page_up(len);
+	old_len = tagtso_page_up(old_len);
+	len = tagtso_page_up(len);
 	if (!old_len || !len || !stretch_next(old_va, old_va + old_len, &s) || s.va != old_va) {
 		r = -EFAULT;
 	} else if (len <= old_len && !(flags & MREMAP_FIXED)) {
@@ -677,14 +666,14 @@ static void wake_stretch(struct stretch *s, void *arg)
 
 	while (at < end) {
 		long data = tagtso_sys(__NR_lseek, tagtso_window.fd, at, SEEK_DATA);
-		uint64_t from = sys_failed(data) || (uint64_t)data > end ? end : (uint64_t)data;
+		uint64_t from = tagtso_sys_failed(data) || (uint64_t)data > end ? end : (uint64_t)data;
 
 		if (from > at)
 			wake_part(s, at, from, false, owner);
 		if (from == end)
 			break;
 		long hole = tagtso_sys(__NR_lseek, tagtso_window.fd, from, SEEK_HOLE);
-		uint64_t to = sys_failed(hole) || (uint64_t)hole > end ? end : (uint64_t)hole;
+		uint64_t to = tagtso_sys_failed(hole) || (uint64_t)hole > end ? end : (uint64_t)hole;
 
 		wake_part(s, from, to, true, owner);
 		at = to;
@@ -817,10 +806,10 @@ static void copy_stretch(struct stretch *s, void *arg)
 	while (at < end) {
 		long data = tagtso_sys(__NR_lseek, tagtso_window.fd, at, SEEK_DATA);
 
-		if (sys_failed(data) || (uint64_t)data >= end)
+		if (tagtso_sys_failed(data) || (uint64_t)data >= end)
 			return;
 		long hole = tagtso_sys(__NR_lseek, tagtso_window.fd, data, SEEK_HOLE);
-		uint64_t stop = sys_failed(hole) || (uint64_t)hole > end ? end : (uint64_t)hole;
+		uint64_t stop = tagtso_sys_failed(hole) || (uint64_t)hole > end ? end : (uint64_t)hole;
 
 		for (at = (uint64_t)data; at < stop;) {
 			long n = tagtso_sys(__NR_pwrite64, to, tagtso_window.alias + at, stop - at, at);
@@ -840,7 +829,7 @@ static void remap_stretch(struct stretch *s, void *arg)
 	                    tagtso_window.fd, at);
 
 	(void)arg;
-	if (sys_failed(r))
+	if (tagtso_sys_failed(r))
 		tagtso_die("fork: mapping guest memory again: error %d: the window needs more address space", (int)-r);
 	if (s->prot != (PROT_READ | PROT_WRITE))
 		protect_alias(tagtso_window.alias + at, len, s->prot);
@@ -859,17 +848,17 @@ int tagtso_window_fork_child(void)
 	uint64_t bytes = tagtso_window.pages << TAGTSO_PAGE_SHIFT;
 	long fd = open_backing(backing_path[0] ? backing_path : NULL);
 
-	if (sys_failed(fd))
+	if (tagtso_sys_failed(fd))
 		return (int)fd;
 	long r = tagtso_sys(__NR_ftruncate, fd, bytes);
 
-	if (sys_failed(r))
+	if (tagtso_sys_failed(r))
 		return (int)r;
 	int to = (int)fd, from = tagtso_window.fd;
 
 	each_stretch(copy_stretch, &to);
 	r = map_views(to, bytes, MAP_FIXED);
-	if (sys_failed(r))
+	if (tagtso_sys_failed(r))
 		return (int)r;
 	tagtso_window.fd = to;
 	each_stretch(remap_stretch, NULL);

@@ -11,6 +11,11 @@
 
 enum { TAGTSO_PAGE_SHIFT = 12, TAGTSO_PAGE_SIZE = 1 << TAGTSO_PAGE_SHIFT };
 
+static inline uint64_t tagtso_page_up(uint64_t len)
+{
+	return (len + TAGTSO_PAGE_SIZE - 1) & ~(uint64_t)(TAGTSO_PAGE_SIZE - 1);
+}
+
 /* Bits of tagtso_page.flags. */
 enum {
 	TAGTSO_PAGE_REACHED =

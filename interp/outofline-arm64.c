@@ -33,7 +33,7 @@ int tagtso_outofline_init(void)
 	long p = tagtso_sys(__NR_mmap, 0, bytes + 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS,
 	                    -1, 0);
 
-	if (p < 0 && p > -4096)
+	if (tagtso_sys_failed(p))
 		return (int)p;
 	long r = tagtso_sys(__NR_mprotect, p + (long)bytes, 4096, PROT_NONE);
 

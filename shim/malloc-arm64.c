@@ -9,6 +9,7 @@
 
 #include "../alloc/heap.h"
 #include "../interp/patch.h"
+#include "caller.h"
 #include "export.h"
 #include "next.h"
 #include "profile.h"
@@ -36,21 +37,13 @@ static void find_real(void)
 	real_malloc = tagtso_next("__libc_malloc");
 }
 
-static uint64_t plain_address(uint64_t ra)
-{
-	register uint64_t x30 __asm__("x30") = ra;
-
-	__asm__("hint #7" : "+r"(x30)); /* XPACLRI */
-	return x30;
-}
-
 /* Directly, or through one function of the emulator's that is no tail call (posix_memalign, realloc). What libc allocates for itself in a function
  * that the guest called (streams, directories) goes through the emulator's malloc too, but is handed to the kernel by libc: it stays outside. */
 static bool from_guest(const struct frame_record *frame)
 {
 	if (tagtso_is_inert())
 		return false;
-	uint64_t ra = plain_address(frame->return_address);
+	uint64_t ra = tagtso_plain_address(frame->return_address);
 
 	if (tagtso_patch_is_code(ra))
 		return true;
@@ -60,7 +53,7 @@ static bool from_guest(const struct frame_record *frame)
 
 	if ((uint64_t)up <= (uint64_t)frame || (uint64_t)up - (uint64_t)frame > NEAR_STACK || ((uint64_t)up & 7))
 		return false;
-	return tagtso_patch_is_code(plain_address(up->return_address));
+	return tagtso_patch_is_code(tagtso_plain_address(up->return_address));
 }
 
 #define FROM_GUEST() from_guest(__builtin_frame_address(0))

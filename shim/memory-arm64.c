@@ -11,6 +11,7 @@
 #include "../alloc/sys.h"
 #include "../alloc/window.h"
 #include "../interp/patch.h"
+#include "caller.h"
 #include "export.h"
 #include "knobs.h"
 #include "libc-hooks.h"
@@ -25,16 +26,6 @@ enum {
 	ISLANDS_PER_CODE = 2,  /* bytes of island space per byte of generated code; address space until used */
 };
 
-static bool failed(long r)
-{
-	return r < 0 && r > -4096;
-}
-
-static uint64_t page_up(uint64_t len)
-{
-	return (len + TAGTSO_PAGE_SIZE - 1) & ~(uint64_t)(TAGTSO_PAGE_SIZE - 1);
-}
-
 static long kernel_mmap(const struct tagtso_mmap *m, uint64_t len)
 {
 	return tagtso_sys(__NR_mmap, m->addr, len, m->prot, m->flags, m->fd, m->off);
@@ -43,7 +34,7 @@ static long kernel_mmap(const struct tagtso_mmap *m, uint64_t len)
 /* Generated code gets island space right behind it, in the same mapping, so that every site is in reach of a branch. */
 static long map_code(const struct tagtso_mmap *m)
 {
-	uint64_t len = page_up(m->len), islands = len * ISLANDS_PER_CODE;
+	uint64_t len = tagtso_page_up(m->len), islands = len * ISLANDS_PER_CODE;
 
 	if (m->len < CODE_MIN)
 		return kernel_mmap(m, m->len);
@@ -51,7 +42,7 @@ static long map_code(const struct tagtso_mmap *m)
 		islands = 0; /* it is still known as the guest's code: whose malloc calls are whose */
 	long r = kernel_mmap(m, len + islands);
 
-	if (failed(r))
+	if (tagtso_sys_failed(r))
 		return kernel_mmap(m, m->len);
 	int e = tagtso_patch_add_code((uint64_t)r, len, (uint64_t)r + len, islands);
 
@@ -89,14 +80,14 @@ static long map_guest(const struct tagtso_mmap *m)
 
 	if (r != -ENOSPC)
 		return r;
-	TAGTSO_ADD(uncovered_bytes, page_up(m->len));
+	TAGTSO_ADD(uncovered_bytes, tagtso_page_up(m->len));
 	return kernel_mmap(m, m->len);
 }
 
 long tagtso_memory_mmap(const struct tagtso_mmap *m)
 {
 	enum tagtso_memory kind = tagtso_profile->classify(m);
-	uint64_t len = page_up(m->len);
+	uint64_t len = tagtso_page_up(m->len);
 
 	if (m->flags & MAP_FIXED) {
 		tagtso_patch_remove_code(m->addr, len);
@@ -122,7 +113,7 @@ long tagtso_memory_mmap(const struct tagtso_mmap *m)
 
 long tagtso_memory_munmap(uint64_t addr, uint64_t len)
 {
-	tagtso_patch_remove_code(addr, page_up(len));
+	tagtso_patch_remove_code(addr, tagtso_page_up(len));
 	tagtso_window_release(addr, len);
 	return tagtso_sys(__NR_munmap, addr, len);
 }
@@ -176,7 +167,7 @@ long tagtso_memory_madvise(uint64_t addr, uint64_t len, int advice)
 
 static int libc_result(long r)
 {
-	if (failed(r)) {
+	if (tagtso_sys_failed(r)) {
 		errno = (int)-r;
 		return -1;
 	}
@@ -211,31 +202,23 @@ TAGTSO_EXPORT void *mremap(void *old, size_t old_len, size_t len, int flags, ...
 	long r = tagtso_is_inert() ? tagtso_sys(__NR_mremap, old, old_len, len, flags, addr)
 	                           : tagtso_memory_mremap((uint64_t)old, old_len, len, flags, addr);
 
-	if (failed(r)) {
+	if (tagtso_sys_failed(r)) {
 		errno = (int)-r;
 		return MAP_FAILED;
 	}
 	return (void *)r;
 }
 
-static uint64_t return_address(void *ra)
-{
-	register uint64_t x30 __asm__("x30") = (uint64_t)ra;
-
-	__asm__("hint #7" : "+r"(x30)); /* XPACLRI: takes a pointer authentication code off */
-	return x30;
-}
-
 static void *hook_mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off, void *ra)
 {
-	struct tagtso_mmap m = { (uint64_t)addr, len, prot, flags, fd, off, return_address(ra) };
+	struct tagtso_mmap m = { (uint64_t)addr, len, prot, flags, fd, off, tagtso_plain_address((uint64_t)ra) };
 	long r;
 
 	if (tagtso_is_inert() || !len || (m.flags & MAP_FIXED && m.addr & (TAGTSO_PAGE_SIZE - 1)))
 		r = kernel_mmap(&m, len);
 	else
 		r = tagtso_memory_mmap(&m);
-	if (failed(r)) {
+	if (tagtso_sys_failed(r)) {
 		errno = (int)-r;
 		return MAP_FAILED;
 	}

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* syscall(): the emulator's and the guest's raw system calls, with guest pointers moved to the alias as syscalls.def says. */
+#include "caller.h"
 #include "libc-nested.h"
 #include "libc-wrap.h"
 #include "state.h"
@@ -555,14 +556,6 @@ static bool keeps_pointer(long nr)
 	return nr == SYS_set_tid_address || nr == SYS_set_robust_list || nr == SYS_rseq;
 }
 
-static uintptr_t plain_return_address(void *ra)
-{
-	register void *x30 __asm__("x30") = ra;
-
-	__asm__("hint #7" : "+r"(x30)); /* XPACLRI */
-	return (uintptr_t)x30;
-}
-
 /* A call that starts a process or thread may come back on another stack, or twice on this one: it must be a tail call of libc's. */
 long tagtso_w_syscall(long nr, long a, long b, long c, long d, long e, long f)
 {
@@ -570,7 +563,8 @@ long tagtso_w_syscall(long nr, long a, long b, long c, long d, long e, long f)
 	const struct call *call = (unsigned long)nr < NCALLS && calls[nr].known ? &calls[nr] : &unknown;
 
 	if (call->offered) {
-		struct answer answer = offer(nr, a, b, c, d, e, f, plain_return_address(__builtin_return_address(0)));
+		struct answer answer =
+			offer(nr, a, b, c, d, e, f, tagtso_plain_address((uint64_t)__builtin_return_address(0)));
 
 		if (answer.done)
 			return answer.result;
