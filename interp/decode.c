@@ -4,7 +4,7 @@
 
 /* Which fields a row's words have; each has its function in field_readers[]. */
 enum format {
-	FORMAT_NONE, /* only in rows that are UNKNOWN */
+	FORMAT_NONE, /* only in rows that are UNKNOWN or TAG */
 	FORMAT_EXCLUSIVE,
 	FORMAT_ORDERED,
 	FORMAT_CAS,
@@ -20,6 +20,15 @@ enum format {
 	FORMAT_PRE,
 	FORMAT_REGISTER,
 	FORMAT_ZERO_BLOCK,
+	FORMAT_NEAR, /* this and those below: rows that are OUT_OF_LINE */
+	FORMAT_SVE_OFFSETS_32,
+	FORMAT_SVE_OFFSETS_64,
+	FORMAT_SVE_STORE_OFFSETS_32,
+	FORMAT_SVE_VECTOR_IMMEDIATE,
+	FORMAT_SVE_VECTOR_SCALAR,
+	FORMAT_SVE_QUADWORDS,
+	FORMAT_COPY,
+	FORMAT_FILL,
 };
 
 /* Where the size of an element stands: a constant, or bits of the word. */
@@ -57,7 +66,7 @@ enum row_number {
 #undef ENCODING
 };
 
-static const uint8_t group_first[NGROUPS + 1] = {
+static const uint16_t group_first[NGROUPS + 1] = {
 #define GROUP(name) FIRST_##name,
 #define ENCODING(...)
 #include "encodings.def"
@@ -65,7 +74,6 @@ static const uint8_t group_first[NGROUPS + 1] = {
 #undef GROUP
 #undef ENCODING
 };
-_Static_assert(NROWS <= UINT8_MAX, "group_first holds row numbers in a byte");
 
 const struct tagtso_encoding tagtso_encodings[] = {
 #define F(flag) TAGTSO_F_##flag
@@ -102,19 +110,39 @@ static enum group register_group(uint32_t word)
 {
 	static const uint8_t groups[2][4] = {
 		{ GROUP_UNSCALED, GROUP_POST, GROUP_UNPRIVILEGED, GROUP_PRE },
-		{ GROUP_ATOMIC, GROUP_NONE, GROUP_REGISTER, GROUP_NONE },
+		{ GROUP_ATOMIC, GROUP_AUTHENTICATED, GROUP_REGISTER, GROUP_AUTHENTICATED },
 	};
 
 	return groups[bits(word, 21, 21)][bits(word, 11, 10)];
 }
 
-/* The only group that can hold the word's row: at most 14 rows are then compared, not 150. */
+/* Bits 28:25: 0010 is SVE, 0000 holds SME; bit 31 tells their memory accesses from most of the rest. */
+static enum group group_outside(uint32_t word)
+{
+	switch (word & 0x9e000000) {
+	case 0x84000000:
+		return GROUP_SVE;
+	case 0x80000000:
+		return GROUP_SME;
+	default:
+		return GROUP_OUTSIDE;
+	}
+}
+
+/* Words of these spaces access memory, if they do anything at all. */
+static bool is_memory(uint32_t word)
+{
+	return is_load_store(word) || (word & 0x9e000000) == 0x84000000 || (word & 0xfe000000) == 0xe0000000 ||
+	       (word & 0xfe800000) == 0xa0000000;
+}
+
+/* The only group that can hold the word's row: few rows are then compared, not 300. */
 static enum group group_of(uint32_t word)
 {
 	bool vector = bits(word, 26, 26), bit24 = bits(word, 24, 24);
 
 	if (!is_load_store(word))
-		return GROUP_OUTSIDE;
+		return group_outside(word);
 	switch (bits(word, 29, 28)) {
 	case 0:
 		if (vector)
@@ -123,7 +151,7 @@ static enum group group_of(uint32_t word)
 	case 1:
 		if (!bit24)
 			return GROUP_LITERAL;
-		return vector ? GROUP_NONE : GROUP_RCPC;
+		return vector ? GROUP_RCPC_VECTOR : GROUP_RCPC;
 	case 2:
 		return GROUP_PAIR_NT + bits(word, 24, 23);
 	default:
@@ -191,7 +219,7 @@ static uint16_t direction(unsigned cls)
 
 static uint8_t register_width(const struct tagtso_memop *op)
 {
-	if (op->cls == TAGTSO_PREFETCH || (op->flags & TAGTSO_F_VECTOR))
+	if (op->cls == TAGTSO_PREFETCH || op->cls == TAGTSO_OUT_OF_LINE || (op->flags & TAGTSO_F_VECTOR))
 		return 0;
 	return op->cls == TAGTSO_ZERO_BLOCK || op->size == 3 || (op->flags & TAGTSO_F_WIDE) ? 64 : 32;
 }
@@ -322,6 +350,70 @@ static void read_zero_block(struct tagtso_memop *op)
 	op->rn = op->rt;
 }
 
+static void read_near(struct tagtso_memop *op)
+{
+	op->addressing = TAGTSO_REACH_NEAR;
+}
+
+/* Offsets that bit 21 scales by msz, bits 24:23. */
+static void read_offsets(struct tagtso_memop *op, uint8_t extend)
+{
+	op->addressing = TAGTSO_REACH_OFFSETS;
+	op->rs = bits(op->word, 12, 10);
+	op->rm = bits(op->word, 20, 16);
+	op->extend = extend;
+	op->shift = bits(op->word, 21, 21) ? bits(op->word, 24, 23) : 0;
+}
+
+static void read_sve_offsets_32(struct tagtso_memop *op)
+{
+	read_offsets(op, bits(op->word, 22, 22) ? 6 : 2);
+}
+
+static void read_sve_store_offsets_32(struct tagtso_memop *op)
+{
+	read_offsets(op, bits(op->word, 14, 14) ? 6 : 2);
+}
+
+static void read_sve_offsets_64(struct tagtso_memop *op)
+{
+	read_offsets(op, 3);
+}
+
+static void read_sve_vector_immediate(struct tagtso_memop *op)
+{
+	op->addressing = TAGTSO_REACH_VECTOR;
+	op->rs = bits(op->word, 12, 10);
+	op->imm = (int32_t)(bits(op->word, 20, 16) << bits(op->word, 24, 23));
+}
+
+static void read_sve_vector_scalar(struct tagtso_memop *op)
+{
+	op->addressing = TAGTSO_REACH_VECTOR;
+	op->rs = bits(op->word, 12, 10);
+	op->rm = bits(op->word, 20, 16);
+}
+
+static void read_sve_quadwords(struct tagtso_memop *op)
+{
+	op->addressing = TAGTSO_REACH_QUADWORDS;
+	op->rm = bits(op->word, 20, 16);
+}
+
+/* The row's size column says whether the prologue is over. */
+static void read_copy(struct tagtso_memop *op)
+{
+	op->addressing = TAGTSO_REACH_COPY;
+	op->rs = bits(op->word, 20, 16);
+	op->index = op->size;
+}
+
+static void read_fill(struct tagtso_memop *op)
+{
+	op->addressing = TAGTSO_REACH_FILL;
+	op->index = op->size;
+}
+
 static void (*const field_readers[])(struct tagtso_memop *op) = {
 	[FORMAT_EXCLUSIVE] = read_exclusive,
 	[FORMAT_ORDERED] = read_nothing,
@@ -338,6 +430,15 @@ static void (*const field_readers[])(struct tagtso_memop *op) = {
 	[FORMAT_PRE] = read_pre,
 	[FORMAT_REGISTER] = read_register,
 	[FORMAT_ZERO_BLOCK] = read_zero_block,
+	[FORMAT_NEAR] = read_near,
+	[FORMAT_SVE_OFFSETS_32] = read_sve_offsets_32,
+	[FORMAT_SVE_OFFSETS_64] = read_sve_offsets_64,
+	[FORMAT_SVE_STORE_OFFSETS_32] = read_sve_store_offsets_32,
+	[FORMAT_SVE_VECTOR_IMMEDIATE] = read_sve_vector_immediate,
+	[FORMAT_SVE_VECTOR_SCALAR] = read_sve_vector_scalar,
+	[FORMAT_SVE_QUADWORDS] = read_sve_quadwords,
+	[FORMAT_COPY] = read_copy,
+	[FORMAT_FILL] = read_fill,
 };
 
 /* Write-back to a register that the same instruction loads or stores. */
@@ -392,9 +493,9 @@ bool tagtso_decode(uint32_t word, struct tagtso_memop *op)
 	const struct tagtso_encoding *row = row_of(word);
 
 	if (!row)
-		return not_executable(word, op, is_load_store(word) ? TAGTSO_UNKNOWN : TAGTSO_OTHER);
-	if (row->cls == TAGTSO_UNKNOWN)
-		return not_executable(word, op, TAGTSO_UNKNOWN);
+		return not_executable(word, op, is_memory(word) ? TAGTSO_UNKNOWN : TAGTSO_OTHER);
+	if (row->cls == TAGTSO_UNKNOWN || row->cls == TAGTSO_TAG)
+		return not_executable(word, op, row->cls);
 	*op = (struct tagtso_memop){
 		.word = word,
 		.cls = row->cls,
@@ -411,7 +512,7 @@ bool tagtso_decode(uint32_t word, struct tagtso_memop *op)
 	field_readers[row->format](op);
 	if (is_unpredictable(op))
 		return not_executable(word, op, TAGTSO_UNKNOWN);
-	return true;
+	return op->cls != TAGTSO_OUT_OF_LINE;
 }
 
 unsigned tagtso_memop_bytes(const struct tagtso_memop *op)
@@ -420,6 +521,8 @@ unsigned tagtso_memop_bytes(const struct tagtso_memop *op)
 	case TAGTSO_OTHER:
 	case TAGTSO_UNKNOWN:
 	case TAGTSO_PREFETCH:
+	case TAGTSO_OUT_OF_LINE:
+	case TAGTSO_TAG:
 		return 0;
 	case TAGTSO_LOAD_MULTI:
 	case TAGTSO_STORE_MULTI:
@@ -454,6 +557,8 @@ const char *tagtso_class_name(unsigned cls)
 		[TAGTSO_STORE_MULTI] = "store-vectors",
 		[TAGTSO_PREFETCH] = "prefetch",
 		[TAGTSO_ZERO_BLOCK] = "zero-block",
+		[TAGTSO_OUT_OF_LINE] = "out-of-line",
+		[TAGTSO_TAG] = "memory-tag",
 	};
 
 	return cls < TAGTSO_NCLASSES ? names[cls] : "invalid";

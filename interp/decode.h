@@ -9,11 +9,11 @@
 
 #include "memop.h"
 
-/* Fills *op for any word. Returns true when op->cls is a class that can be executed,
- * false for TAGTSO_OTHER and TAGTSO_UNKNOWN (op->word and op->cls are still set). */
+/* Fills *op for any word. Returns true when op->cls is a class that tagtso_exec() or tagtso_span_exec() carries out, false for TAGTSO_OTHER,
+ * UNKNOWN, TAG (op->word and op->cls are still set) and OUT_OF_LINE (and memop.addressing with its fields). */
 bool tagtso_decode(uint32_t word, struct tagtso_memop *op);
 
-/* Bytes of memory from the lowest to one past the highest address accessed; 0 for PREFETCH.
+/* Bytes of memory from the lowest to one past the highest address accessed; 0 for PREFETCH and what is not executed here.
  * ZERO_BLOCK: 64, the only block size that A64 cores with MTE have shipped with; the executor checks DCZID_EL0. */
 unsigned tagtso_memop_bytes(const struct tagtso_memop *op);
 

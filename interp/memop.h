@@ -27,6 +27,8 @@ enum tagtso_class {
 	TAGTSO_STORE_MULTI, /* ST1 {1..4 whole vectors} */
 	TAGTSO_PREFETCH,    /* PRFM, PRFUM: accesses nothing that can be seen */
 	TAGTSO_ZERO_BLOCK,  /* DC ZVA: rt = rn = address register, never 31 */
+	TAGTSO_OUT_OF_LINE, /* executed as it is (outofline.h); tagtso_exec() has nothing for it. Fields: see tagtso_reach */
+	TAGTSO_TAG, /* LDG, STG, STGP, DC GVA and relatives: their accesses are not checked, so that they never trap */
 	TAGTSO_NCLASSES
 };
 
@@ -51,6 +53,16 @@ enum tagtso_addressing {
 	TAGTSO_ADDR_POST_REG, /* rn; then rn += x[rm] (structure loads and stores) */
 	TAGTSO_ADDR_REG,      /* rn + extend(rm, extend) << shift */
 	TAGTSO_ADDR_LITERAL,  /* pc + imm */
+};
+
+/* TAGTSO_OUT_OF_LINE, in memop.addressing: which memory the instruction may access. Vectors have elements of 4 << (size - 2) bytes. */
+enum tagtso_reach {
+	TAGTSO_REACH_NEAR = 16, /* one range of less than a page: all of it is less than a page from where it faults */
+	TAGTSO_REACH_OFFSETS, /* rn (31 = SP) + extend(z[rm], extend) << shift, where predicate rs is set; extend 2, 6, 3 as above */
+	TAGTSO_REACH_VECTOR,    /* z[rn] + imm + x[rm], where predicate rs is set */
+	TAGTSO_REACH_QUADWORDS, /* z[rn] + x[rm], for some of its elements: LD1Q, ST1Q */
+	TAGTSO_REACH_COPY,      /* MOPS CPY*: rt = destination, rs = source, rn = size; index = 1 after the prologue */
+	TAGTSO_REACH_FILL,      /* MOPS SET*: rt = destination, rn = size; index = 1 after the prologue */
 };
 
 /* Bits of tagtso_memop.flags. */

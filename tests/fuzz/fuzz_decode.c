@@ -79,6 +79,17 @@ static void check_flags(uint32_t word, const struct tagtso_memop *op)
 		hold(op->flags & TAGTSO_F_ACQUIRE, word, "RCpc is a kind of acquire");
 }
 
+static void check_reach(uint32_t word, const struct tagtso_memop *op)
+{
+	hold(op->rt < 32 && op->rn < 32 && op->rm < 32 && op->rs < 32, word, "registers are below 32");
+	hold(op->addressing >= TAGTSO_REACH_NEAR && op->addressing <= TAGTSO_REACH_FILL, word, "a known reach");
+	hold(tagtso_memop_bytes(op) == 0 && !op->regwidth, word, "no bytes are known beforehand");
+	if (op->addressing == TAGTSO_REACH_OFFSETS || op->addressing == TAGTSO_REACH_VECTOR)
+		hold((op->size == 2 || op->size == 3) && op->rs < 8 && op->shift < 4, word,
+		     "elements of 32 or 64 bits");
+	hold(op->imm >= 0 && op->imm < 256, word, "a small offset");
+}
+
 /* Whatever was in *op before, the outcome is the same to the last byte: sites compare and copy it. */
 static void check_word(uint32_t word)
 {
@@ -92,15 +103,18 @@ static void check_word(uint32_t word)
 	hold(executable == executable_again && !memcmp(&op, &again, sizeof(op)), word, "a pure function of the word");
 	hold(op.word == word, word, "the word is kept");
 	hold(op.cls < TAGTSO_NCLASSES, word, "a known class");
-	hold(executable == (op.cls > TAGTSO_UNKNOWN), word, "the answer says whether the class is executable");
-	if (!executable) {
+	hold(executable == (op.cls > TAGTSO_UNKNOWN && op.cls < TAGTSO_OUT_OF_LINE), word,
+	     "the answer says whether the class is executable");
+	if (op.cls == TAGTSO_OUT_OF_LINE) {
+		check_reach(word, &op);
+	} else if (!executable) {
 		hold(tagtso_memop_bytes(&op) == 0 && !op.flags, word, "nothing is said of what is not executed");
-		return;
+	} else {
+		check_registers(word, &op);
+		check_sizes(word, &op);
+		check_address(word, &op);
+		check_flags(word, &op);
 	}
-	check_registers(word, &op);
-	check_sizes(word, &op);
-	check_address(word, &op);
-	check_flags(word, &op);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -98,6 +98,7 @@ static void ask_llvm(struct llvm *llvm, uint32_t word, struct opinion *opinion)
 		                              4 };
 	if (!opinion->valid)
 		return;
+	opinion->exact = true;
 	normalise(text, &opinion->line);
 	lines = opinion->line.text;
 	opinion->memory = memory_mnemonic(lines) || strstr(lines, "[x") || strstr(lines, "[sp") || strstr(lines, "[z");
