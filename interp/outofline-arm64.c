@@ -1,17 +1,22 @@
 /* SPDX-License-Identifier: MIT */
-/* Slots of relocated instructions: the exact execution of what is too rare, or too new, for the decoder. Handler code (I6). */
+/* Slots of relocated instructions: the exact execution of what is too rare, or too new, for tagtso_exec(). Handler code (I6). */
 #include "outofline.h"
 
+#include <asm/sigcontext.h>
 #include <errno.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <sys/mman.h>
 
+#include "../alloc/owner.h"
 #include "../alloc/sys.h"
+#include "../alloc/window.h"
+#include "alu.h"
 
 enum {
 	SLOTS = 1024,
-	CODE_WORDS = 4,
+	WORD = 2, /* where the instruction stands in its slot */
+	CODE_WORDS = WORD + 3,
 	PSTATE_TCO = 1 << 25,
 };
 
@@ -20,8 +25,9 @@ struct slot {
 	_Atomic uint32_t code[CODE_WORDS];
 	_Atomic uint32_t owner; /* kernel thread id */
 	uint32_t tco;           /* PSTATE.TCO before */
-	uint64_t pc;            /* where the word belongs */
-	uint32_t pad[8];
+	uint32_t pad;
+	uint64_t pc; /* where the word belongs */
+	uint32_t pad2[6];
 };
 _Static_assert(sizeof(struct slot) == 64, "a cache line of its own: slots are code");
 
@@ -43,17 +49,25 @@ int tagtso_outofline_init(void)
 	return 0;
 }
 
+/* LDR XZR, guard: imm19 at bits 23:5 counts words. */
+static uint32_t stop_at(const struct slot *s, unsigned at)
+{
+	uint64_t distance = (uint64_t)(slots + SLOTS) - (uint64_t)&s->code[at];
+
+	return 0x58000000 | (uint32_t)(distance / 4 & 0x7ffff) << 5 | 31;
+}
+
+/* The words before: where the kernel sends CPYM, SETM (one word back) and CPYE, SETE (two) when the core does not go on with what another one
+ * began (linux/arch/arm64/include/asm/traps.h, arm64_mops_reset_regs). */
 static void write_code(struct slot *s, uint32_t word)
 {
-	uint64_t guard = (uint64_t)(slots + SLOTS), at = (uint64_t)&s->code[3];
 	const uint32_t dmb_ish = 0xd5033bbf;
-	/* LDR XZR, guard: imm19 at bits 23:5 counts words */
-	uint32_t stop = 0x58000000 | (uint32_t)((guard - at) / 4 & 0x7ffff) << 5 | 31;
 
-	atomic_store_explicit(&s->code[0], dmb_ish, memory_order_relaxed);
-	atomic_store_explicit(&s->code[1], word, memory_order_relaxed);
-	atomic_store_explicit(&s->code[2], dmb_ish, memory_order_relaxed);
-	atomic_store_explicit(&s->code[3], stop, memory_order_relaxed);
+	for (unsigned i = 0; i < WORD; i++)
+		atomic_store_explicit(&s->code[i], stop_at(s, i), memory_order_relaxed);
+	atomic_store_explicit(&s->code[WORD], word, memory_order_relaxed);
+	atomic_store_explicit(&s->code[WORD + 1], dmb_ish, memory_order_relaxed);
+	atomic_store_explicit(&s->code[WORD + 2], stop_at(s, WORD + 2), memory_order_relaxed);
 	/* Only this thread executes it; another core that it may move to gets there through the kernel's context synchronisation. */
 	__asm__ volatile("dc cvau, %0\n\tdsb ish\n\tic ivau, %0\n\tdsb ish\n\tisb" ::"r"(s) : "memory");
 }
@@ -85,7 +99,9 @@ bool tagtso_outofline_enter(ucontext_t *uc, uint32_t word)
 	s->tco = uc->uc_mcontext.pstate & PSTATE_TCO;
 	write_code(s, word);
 	uc->uc_mcontext.pstate |= PSTATE_TCO;
-	uc->uc_mcontext.pc = (uint64_t)s->code;
+	uc->uc_mcontext.pc = (uint64_t)&s->code[WORD];
+	/* All that the thread has done before the word: here, since the words in front of it are spoken for. */
+	__asm__ volatile("dmb ish" ::: "memory");
 	return true;
 }
 
@@ -97,9 +113,139 @@ bool tagtso_outofline_leave(ucontext_t *uc, bool *finished)
 		return false;
 	struct slot *s = (struct slot *)(pc & ~(uint64_t)(sizeof(struct slot) - 1));
 
-	*finished = pc > (uint64_t)&s->code[1];
-	uc->uc_mcontext.pc = s->pc + (*finished ? 4 : 0);
+	int64_t words = (int64_t)(pc - (uint64_t)&s->code[WORD]) / 4;
+
+	*finished = words != 0;
+	uc->uc_mcontext.pc = s->pc + 4 * (uint64_t)(words > 0 ? 1 : words);
 	uc->uc_mcontext.pstate = (uc->uc_mcontext.pstate & ~(uint64_t)PSTATE_TCO) | s->tco;
 	atomic_store_explicit(&s->owner, 0, memory_order_release);
 	return true;
+}
+
+/* ---- which memory ------------------------------------------------------------------------------------------------------- */
+
+enum { NEAR = 4096, ELEMENT = 16 };
+
+struct reach {
+	const struct tagtso_memop *op;
+	const struct tagtso_frame *frame;
+	void (*range)(uint64_t va, uint64_t len, void *argument);
+	void *argument;
+};
+
+static uint64_t get(const struct reach *r, unsigned n)
+{
+	return n == 31 ? 0 : r->frame->x[n];
+}
+
+static void found(const struct reach *r, uint64_t from, uint64_t len)
+{
+	const uint64_t all = UINT64_C(1) << TAGTSO_VA_BITS;
+
+	from = from << 8 >> 8;
+	if (from < all && len)
+		r->range(from, len < all - from ? len : all - from, r->argument);
+}
+
+/* Element `n` of the vector, zero-extended. */
+static uint64_t element(const struct reach *r, unsigned vector, unsigned n)
+{
+	const struct sve_context *sve = r->frame->sve;
+	const char *z = (const char *)sve + SVE_SIG_ZREG_OFFSET(sve_vq_from_vl(sve->vl), vector);
+
+	return r->op->size == 2 ? ((const uint32_t *)z)[n] : ((const uint64_t *)z)[n];
+}
+
+/* A predicate has a bit per byte of the vector; an element's first one counts. */
+static bool is_active(const struct reach *r, unsigned n)
+{
+	const struct sve_context *sve = r->frame->sve;
+	const uint8_t *p = (const uint8_t *)sve + SVE_SIG_PREG_OFFSET(sve_vq_from_vl(sve->vl), r->op->rs);
+	unsigned bit = n << r->op->size;
+
+	return r->op->addressing == TAGTSO_REACH_QUADWORDS || (p[bit / 8] >> bit % 8 & 1);
+}
+
+static uint64_t element_address(const struct reach *r, unsigned n)
+{
+	const struct tagtso_memop *op = r->op;
+	uint64_t value;
+
+	if (op->addressing != TAGTSO_REACH_OFFSETS)
+		return element(r, op->rn, n) + (uint64_t)(int64_t)op->imm + get(r, op->rm);
+	value = element(r, op->rm, n);
+	if (op->extend == 2)
+		value = (uint32_t)value;
+	else if (op->extend == 6)
+		value = (uint64_t)(int32_t)value;
+	return r->frame->x[op->rn] + (value << op->shift); /* 31 = SP by position */
+}
+
+/* Without a payload in the frame no vector is live: all predicates are false. */
+static void reach_elements(const struct reach *r)
+{
+	const struct sve_context *sve = r->frame->sve;
+
+	for (unsigned n = 0; sve && n < (unsigned)sve->vl >> r->op->size; n++) {
+		if (is_active(r, n))
+			found(r, element_address(r, n), ELEMENT);
+	}
+}
+
+/* What is left of a copy or a fill at `at` (Arm ARM, C6.2, CPYP and SETP). PSTATE.C after the prologue: 1 = option B, whose size counts down; the copy
+ * goes down in memory when N is set. Option A (and every prologue): the size says how far it is from `at` to the end. */
+static void reach_run(const struct reach *r, uint64_t at, bool may_go_down)
+{
+	uint64_t pstate = r->frame->x[TAGTSO_PSTATE], size = get(r, r->op->rn);
+	bool begun = r->op->index, option_b = begun && (pstate >> 29 & 1), down = may_go_down && (pstate >> 31 & 1);
+
+	if (begun && option_b ? down : begun && (int64_t)size < 0)
+		found(r, option_b ? at - size : at + size, option_b ? size : -size);
+	else
+		found(r, at, size);
+}
+
+void tagtso_outofline_reach(const struct tagtso_memop *op, const struct tagtso_frame *frame, uint64_t fault,
+                            void (*range)(uint64_t va, uint64_t len, void *argument), void *argument)
+{
+	struct reach r = { op, frame, range, argument };
+
+	found(&r, fault > NEAR ? fault - NEAR : 0, 2 * NEAR);
+	if (op->cls != TAGTSO_OUT_OF_LINE)
+		return;
+	switch (op->addressing) {
+	case TAGTSO_REACH_OFFSETS:
+	case TAGTSO_REACH_VECTOR:
+	case TAGTSO_REACH_QUADWORDS:
+		reach_elements(&r);
+		break;
+	case TAGTSO_REACH_COPY:
+		reach_run(&r, get(&r, op->rt), true);
+		reach_run(&r, get(&r, op->rs), true);
+		break;
+	case TAGTSO_REACH_FILL:
+		reach_run(&r, get(&r, op->rt), false);
+		break;
+	}
+}
+
+/* By the leaves of the window's index: a copy of a size that no memory has must not take an hour before it faults. */
+static void share(uint64_t va, uint64_t len, void *argument)
+{
+	const unsigned leaf_shift = TAGTSO_LEAF_BITS + TAGTSO_PAGE_SHIFT;
+	uint64_t end = va + len, next;
+
+	(void)argument;
+	for (; va < end; va = next) {
+		next = ((va >> leaf_shift) + 1) << leaf_shift;
+		if (next > end)
+			next = end;
+		if (atomic_load_explicit(&tagtso_window.leaf[va >> leaf_shift], memory_order_relaxed))
+			tagtso_owner_share(va, next - va);
+	}
+}
+
+void tagtso_outofline_share(const struct tagtso_memop *op, const struct tagtso_frame *frame, uint64_t fault)
+{
+	tagtso_outofline_reach(op, frame, fault, share, NULL);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Executes one instruction that the decoder does not know, out of line between full barriers (I1). Handler code. */
+/* Executes one instruction as it is, out of line between full barriers: what tagtso_exec() does not carry out (I1). Handler code. */
 #ifndef TAGTSO_INTERP_OUTOFLINE_H
 #define TAGTSO_INTERP_OUTOFLINE_H
 
@@ -7,15 +7,26 @@
 #include <stdint.h>
 #include <ucontext.h>
 
+#include "exec.h"
+
 /* Reserves the slots. 0 or -errno. */
 int tagtso_outofline_init(void);
 
-/* Makes the interrupted thread go on in a slot that holds: DMB ISH; word; DMB ISH; a load that traps. Tag checks are off until that trap. The caller has
+/* Calls `range` for memory (addresses without a tag) that holds everything op, which faulted at `fault`, may access; more than that where it is not known
+ * exactly, and for classes that are not OUT_OF_LINE as for REACH_NEAR. */
+void tagtso_outofline_reach(const struct tagtso_memop *op, const struct tagtso_frame *frame, uint64_t fault,
+                            void (*range)(uint64_t va, uint64_t len, void *argument), void *argument);
+
+/* Makes the window's pages among these shared for good, so that op may access them without checks (I1). */
+void tagtso_outofline_share(const struct tagtso_memop *op, const struct tagtso_frame *frame, uint64_t fault);
+
+/* Makes the interrupted thread go on in a slot that holds: word; DMB ISH; a load that traps. Tag checks are off until that trap. The caller has
  * made the memory shared. False if no slot is free. */
 bool tagtso_outofline_enter(ucontext_t *uc, uint32_t word);
 
 /* If pc is in a slot: puts the thread back, to the next instruction when the word was executed (*finished), else to the word itself at its own address,
- * with a real fault to deliver; tag checks are as before. True if it was in a slot. */
+ * with a real fault to deliver; tag checks are as before. True if it was in a slot.
+ * A sequence of MOPS that has moved to another kind of core is begun again by the kernel: *finished, at its prologue. */
 bool tagtso_outofline_leave(ucontext_t *uc, bool *finished);
 
 #endif

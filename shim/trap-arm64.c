@@ -167,7 +167,7 @@ static void score(struct trap *t, enum tagtso_order order)
 		tagtso_patch_request(site);
 }
 
-/* --- instructions that are not in the table -------------------------------------------------------------------------- */
+/* --- instructions that the interpreter does not carry out ------------------------------------------------------------ */
 
 static void note_unknown(uint32_t word)
 {
@@ -184,13 +184,13 @@ static void note_unknown(uint32_t word)
 	}
 }
 
-/* I1: never guess. The pages around the fault become shared for good, then the word itself runs between full barriers. */
+/* I1: never guess. The pages that it may access become shared for good, then the word itself runs between full barriers. */
 static void unknown(struct trap *t, uint64_t va)
 {
 	uint32_t word = t->op->word;
 
 	note_unknown(word);
-	tagtso_owner_share(va - TAGTSO_PAGE_SIZE, 2 * TAGTSO_PAGE_SIZE + 1);
+	tagtso_outofline_share(t->op, &t->frame, va);
 	if (!tagtso_outofline_enter(t->frame.uc, word))
 		tagtso_die("instruction %08x at %lx: no slot left to execute it out of line: please report it", word,
 		           (unsigned long)t->frame.uc->uc_mcontext.pc);
