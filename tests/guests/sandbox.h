@@ -18,6 +18,7 @@
 #include "interp/alu.h"
 #include "interp/decode.h"
 #include "interp/exec.h"
+#include "interp/outofline.h"
 
 #ifndef SEGV_MTESERR
 #define SEGV_MTESERR 9
@@ -62,15 +63,23 @@ struct registers {
 	__uint128_t v[32];
 };
 
+/* SVE's registers, as long as the processor's may be. */
+struct vectors {
+	unsigned bytes; /* of one vector */
+	unsigned char z[32][256], p[16][32], ffr[32];
+};
+
 /* What the run in progress on this thread is. */
 struct sandbox {
 	char *base;
 	uint32_t *code;
 	struct registers in, out;
-	bool mte;         /* the words trap by themselves, by their tags */
-	uint32_t trapped; /* the word that BRK_TRAP stands for */
-	unsigned traps;   /* interpreted so far */
-	bool faulted;     /* the run ended in a fault, natively or in the interpreter */
+	struct vectors *vectors_in, *vectors_out; /* NULL: the run begins with whatever lies above bit 128 */
+	bool mte;                                 /* the words trap by themselves, by their tags */
+	uint32_t trapped;                         /* the word that BRK_TRAP stands for */
+	unsigned traps;                           /* interpreted so far */
+	unsigned slots;                           /* left, of those that were entered */
+	bool faulted;                             /* the run ended in a fault, natively or in the interpreter */
 	struct tagtso_fault fault;
 	enum tagtso_exec result;
 	const char *wrong; /* what the handler found wrong */
@@ -99,9 +108,39 @@ static void restore(const struct tagtso_frame *frame, const struct registers *fr
 		memcpy((char *)sve + SVE_SIG_ZREG_OFFSET(sve_vq_from_vl(sve->vl), i), &from->v[i], 16);
 }
 
+static void *z_in_frame(struct sve_context *sve, unsigned n)
+{
+	return (char *)sve + SVE_SIG_ZREG_OFFSET(sve_vq_from_vl(sve->vl), n);
+}
+
+/* P15 is followed by FFR. */
+static void *p_in_frame(struct sve_context *sve, unsigned n)
+{
+	return (char *)sve + SVE_SIG_PREG_OFFSET(sve_vq_from_vl(sve->vl), n);
+}
+
+static void restore_vectors(struct sve_context *sve, const struct vectors *from)
+{
+	for (unsigned i = 0; i < 32; i++)
+		memcpy(z_in_frame(sve, i), from->z[i], sve->vl);
+	for (unsigned i = 0; i < 17; i++)
+		memcpy(p_in_frame(sve, i), i < 16 ? from->p[i] : from->ffr, sve->vl / 8);
+}
+
+static void save_vectors(struct vectors *to, struct sve_context *sve)
+{
+	to->bytes = sve->vl;
+	for (unsigned i = 0; i < 32; i++)
+		memcpy(to->z[i], z_in_frame(sve, i), sve->vl);
+	for (unsigned i = 0; i < 17; i++)
+		memcpy(i < 16 ? to->p[i] : to->ffr, p_in_frame(sve, i), sve->vl / 8);
+}
+
 static void leave(struct sandbox *box, const struct tagtso_frame *frame)
 {
 	save(&box->out, frame);
+	if (box->vectors_out && frame->sve)
+		save_vectors(box->vectors_out, frame->sve);
 	restore(frame, &box->host);
 }
 
@@ -110,6 +149,8 @@ static void enter(struct sandbox *box, const struct tagtso_frame *frame)
 	save(&box->host, frame);
 	box->host.r[TAGTSO_PC] += 4;
 	restore(frame, &box->in);
+	if (box->vectors_in && frame->sve)
+		restore_vectors(frame->sve, box->vectors_in);
 }
 
 static void trap(struct sandbox *box, uint32_t word, struct tagtso_frame *frame)
@@ -149,6 +190,7 @@ static void on_signal(int number, siginfo_t *info, void *context)
 	uint64_t pc = uc->uc_mcontext.pc;
 	struct sandbox *box = current;
 	struct tagtso_frame frame;
+	bool finished;
 	uint32_t word;
 
 	checks_on();
@@ -161,6 +203,13 @@ static void on_signal(int number, siginfo_t *info, void *context)
 		return;
 	}
 	tagtso_frame_init(&frame, uc);
+	if (tagtso_outofline_leave(uc, &finished)) {
+		box->slots += finished;
+		if (!finished)
+			native_fault(box, info, &frame);
+		checks_as(frame.x[TAGTSO_PSTATE]);
+		return;
+	}
 	memcpy(&word, (void *)pc, sizeof(word));
 	if (number == SIGTRAP && word == (uint32_t)BRK_ENTER)
 		enter(box, &frame);
@@ -189,13 +238,16 @@ static void run(struct sandbox *box)
 	put_word(box, START, have_mte && !box->mte ? SUPPRESS_CHECKS : NOP);
 	box->in.r[TAGTSO_PC] = (uint64_t)&box->code[START];
 	box->in.r[TAGTSO_PSTATE] &= PSTATE_NZCV;
-	box->traps = 0;
+	box->traps = box->slots = 0;
 	box->faulted = false;
 	box->result = TAGTSO_EXEC_DONE;
 	box->wrong = NULL;
 	memset(&box->fault, 0, sizeof(box->fault));
 	current = box;
-	__asm__ volatile("brk #0xe0" ::: "memory");
+	if (box->vectors_in) /* an instruction of SVE, so that its registers are in the signal frame */
+		__asm__ volatile(".arch_extension sve\n\tptrue p0.b\n\tbrk #0xe0" ::: "memory");
+	else
+		__asm__ volatile("brk #0xe0" ::: "memory");
 	current = NULL;
 	checks_on();
 	/* As if it had begun there. */

@@ -1,0 +1,503 @@
+/* SPDX-License-Identifier: MIT */
+/* Words that are executed out of line: all registers, memory and faults, and whether their reach is what they access. Part of differential.c. */
+#ifndef TAGTSO_TESTS_DIFFERENTIAL_OUTOFLINE_H
+#define TAGTSO_TESTS_DIFFERENTIAL_OUTOFLINE_H
+
+#include "differential.h"
+
+/* What the shim has, for outofline-arm64.c: nobody owns anything here. */
+extern _Atomic bool tagtso_active;
+_Atomic bool tagtso_active;
+
+enum { DATA_BYTES = NONE - DATA };
+
+/* A word, or the three of a memory copy, and the state that it begins with. */
+struct slot_instance {
+	const char *class;
+	unsigned number;
+	uint32_t words[3];
+	unsigned nwords;
+	struct tagtso_memop op; /* of the first */
+	struct registers in;
+	struct vectors vectors;
+	unsigned char data[DATA_BYTES];
+};
+
+struct slot_outcome {
+	bool faulted;
+	struct tagtso_fault fault;
+	struct registers out;
+	struct vectors vectors;
+	unsigned char data[DATA_BYTES];
+};
+
+static bool have_sve(void)
+{
+	return getauxval(AT_HWCAP) & HWCAP_SVE;
+}
+
+/* ---- kinds of words ---------------------------------------------------------------------------------------------------- */
+
+static bool is_structure(const struct tagtso_memop *op)
+{
+	return (op->word & 0xbe000000) == 0x0c000000;
+}
+
+static bool is_authenticated(const struct tagtso_memop *op)
+{
+	return (op->word & 0xff200400) == 0xf8200400;
+}
+
+static bool is_copy(const struct tagtso_memop *op)
+{
+	return op->addressing >= TAGTSO_REACH_COPY;
+}
+
+static bool is_gather(const struct tagtso_memop *op)
+{
+	return op->addressing >= TAGTSO_REACH_OFFSETS && op->addressing <= TAGTSO_REACH_QUADWORDS;
+}
+
+/* LDNF1 is left out: a wrong tag does not make it trap, but ends what it loads. */
+static bool is_contiguous(const struct tagtso_memop *op)
+{
+	return (op->word & 0x9e000000) == 0x84000000 && op->flags && !is_gather(op) &&
+	       (op->word & 0xfe10e000) != 0xa410a000;
+}
+
+static bool is_rare(const struct tagtso_memop *op)
+{
+	return !is_structure(op) && !is_authenticated(op) && !is_copy(op) && op->flags &&
+	       (op->word & 0x0a000000) == 0x08000000;
+}
+
+static const struct slot_class {
+	const char *name;
+	bool (*holds)(const struct tagtso_memop *op);
+	bool sve;
+} slot_classes[] = {
+	{ "structure", is_structure, false }, { "authenticated", is_authenticated, false },
+	{ "copy", is_copy, false },           { "sve", is_contiguous, true },
+	{ "gather", is_gather, true },        { "rare", is_rare, false },
+};
+
+/* ---- making instances -------------------------------------------------------------------------------------------------- */
+
+/* Offsets count in vectors, and nothing may leave the sandbox: all of LDR's and STR's, and what is an index or an immediate of others. */
+static uint32_t without_offset(uint32_t word)
+{
+	return (word & 0x9fc0a000) == 0x85800000 ? word & ~(0x3fu << 16 | 7u << 10) : word & ~(0xfu << 16);
+}
+
+static bool slot_word(struct random *random, const struct slot_class *class, struct slot_instance *it)
+{
+	for (unsigned attempt = 0; attempt < 100000; attempt++) {
+		const struct tagtso_encoding *row = &tagtso_encodings[below(random, (unsigned)tagtso_nencodings)];
+		uint32_t word = row->value | ((uint32_t)next(random) & ~row->mask);
+
+		if (row->cls != TAGTSO_OUT_OF_LINE)
+			continue;
+		if (class->sve)
+			word = (without_offset(word) & ~row->mask) | row->value;
+		tagtso_decode(word, &it->op);
+		if (it->op.cls != TAGTSO_OUT_OF_LINE || !class->holds(&it->op))
+			continue;
+		/* Vectors of 32-bit addresses reach nothing here. */
+		if (it->op.addressing == TAGTSO_REACH_VECTOR && it->op.size == 2 && chance(random, 90))
+			continue;
+		it->words[0] = word;
+		it->nwords = 1;
+		return true;
+	}
+	return false;
+}
+
+static void fill_vectors(struct random *random, struct slot_instance *it)
+{
+	struct vectors *v = &it->vectors;
+
+	for (unsigned i = 0; i < 32; i++) {
+		for (unsigned n = 0; n < sizeof(v->z[i]); n += 8) {
+			uint64_t r = next(random);
+
+			memcpy(v->z[i] + n, &r, 8);
+		}
+	}
+	for (unsigned i = 0; i < 16; i++) {
+		bool full = chance(random, 50);
+
+		for (unsigned n = 0; n < sizeof(v->p[i]); n++)
+			v->p[i][n] = full ? 0xff : (unsigned char)next(random);
+	}
+	memset(v->ffr, 0xff, sizeof(v->ffr));
+}
+
+static void set_element(const struct tagtso_memop *op, unsigned char *vector, unsigned n, uint64_t value)
+{
+	memcpy(vector + ((size_t)n << op->size), &value, (size_t)1 << op->size);
+}
+
+/* Addresses, or offsets, of which most lead to data. */
+static void aim_elements(struct random *random, struct slot_instance *it, uint64_t address)
+{
+	const struct tagtso_memop *op = &it->op;
+	unsigned elements = 256u >> op->size;
+
+	if (op->addressing == TAGTSO_REACH_OFFSETS) {
+		for (unsigned n = 0; n < elements; n++) {
+			uint64_t offset =
+				(uint64_t)below(random, 1024 >> op->shift) - (op->extend == 2 ? 0 : 512u >> op->shift);
+
+			/* what is above 32 bits must not matter */
+			if (op->extend != 3 && op->size == 3)
+				offset = (uint32_t)offset | next(random) << 32;
+			set_element(op, it->vectors.z[op->rm], n, offset);
+		}
+		return;
+	}
+	if (op->rm != 31)
+		it->in.r[op->rm] = below(random, 512);
+	for (unsigned n = 0; n < elements; n++)
+		set_element(op, it->vectors.z[op->rn], n, address + below(random, 1024));
+}
+
+/* The prologue's word makes the others: bits 23:22 of a copy, 15:14 of a fill. */
+static void aim_copy(struct random *random, const struct sandbox *box, struct slot_instance *it, uint64_t address)
+{
+	unsigned rd = below(random, 31), rs = (rd + 1 + below(random, 15)) % 31,
+		 rn = (rd + 16 + below(random, 15)) % 31;
+	bool fill = it->op.addressing == TAGTSO_REACH_FILL;
+	uint64_t size = below(random, chance(random, 50) ? 64 : 3000), source;
+
+	it->words[0] = (it->words[0] & ~(fill ? 0x1fc3ffu : 0xdf03ffu)) | rs << 16 | rn << 5 | rd;
+	for (unsigned i = 1; i < 3; i++)
+		it->words[i] = it->words[0] + i * (fill ? 1u << 14 : 1u << 22);
+	it->nwords = 3;
+	tagtso_decode(it->words[0], &it->op);
+	source = chance(random, 40) ? address + below(random, 600) - 300
+	                            : (uint64_t)box->base + DATA + below(random, PAGE);
+	if (chance(random, 10)) /* ends in memory that is not there */
+		address = (uint64_t)box->base + NONE - size / 2;
+	it->in.r[rd] = address;
+	it->in.r[rn] = size;
+	if (!fill)
+		it->in.r[rs] = source;
+}
+
+/* With the zero modifier and the key of the word. */
+static uint64_t authenticated(const struct tagtso_memop *op, uint64_t address)
+{
+	if (op->word & 1 << 23)
+		__asm__(".arch_extension pauth\n\tpacdzb %0" : "+r"(address));
+	else
+		__asm__(".arch_extension pauth\n\tpacdza %0" : "+r"(address));
+	return address;
+}
+
+static void aim_slot(struct random *random, const struct sandbox *box, struct slot_instance *it)
+{
+	const struct tagtso_memop *op = &it->op;
+	uint64_t address = (uint64_t)box->base + DATA + PAGE + below(random, 2 * PAGE);
+	int64_t offset = (int64_t)((uint64_t)(it->words[0] >> 12 & 0x1ff) << 55) >> 55;
+
+	if (chance(random, 50))
+		address &= ~63ull;
+	if (chance(random, 10)) /* over the end of what may be written, of what may be read, of all */
+		address = (uint64_t)box->base +
+		          (chance(random, 50)   ? NONE
+		           : chance(random, 50) ? READONLY
+		                                : HOLE) -
+		          below(random, 128);
+	if (is_copy(op)) {
+		aim_copy(random, box, it, address);
+	} else if (is_authenticated(op)) {
+		offset = (it->words[0] & 1 << 22 ? offset - 512 : offset + (offset < 0 ? 512 : 0)) * 8;
+		it->in.r[op->rn] = authenticated(op, address - (uint64_t)offset);
+	} else {
+		it->in.r[it->words[0] >> 16 & 31] = below(random, 64); /* an index, if it has one */
+		it->in.r[op->rn] = op->rn == 31 ? address & ~15ull : address | top_byte(random);
+	}
+	if (is_gather(op))
+		aim_elements(random, it, address);
+}
+
+static bool make_slot(struct random *random, const struct sandbox *box, const struct slot_class *class,
+                      struct slot_instance *it)
+{
+	fill_registers(random, &it->in);
+	fill_vectors(random, it);
+	if (!slot_word(random, class, it))
+		return false;
+	aim_slot(random, box, it);
+	for (unsigned i = 0; i < 32; i++)
+		memcpy(&it->in.v[i], it->vectors.z[i], 16);
+	for (unsigned i = 0; i < DATA_BYTES; i += 8) {
+		uint64_t r = next(random);
+
+		memcpy(it->data + i, &r, 8);
+	}
+	return true;
+}
+
+/* ---- one instance ------------------------------------------------------------------------------------------------------ */
+
+static enum tagtso_exec into_slot(struct sandbox *box, uint32_t word, struct tagtso_frame *frame)
+{
+	struct tagtso_memop op;
+
+	if (tagtso_decode(word, &op) || op.cls != TAGTSO_OUT_OF_LINE)
+		box->wrong = "another word trapped";
+	else if (!tagtso_outofline_enter(frame->uc, word))
+		box->wrong = "no slot";
+	return box->wrong ? TAGTSO_EXEC_UNKNOWN : TAGTSO_EXEC_DONE;
+}
+
+/* Tag checks are off: in memory that may be written, granules have various tags. */
+static void copy_data(void *to, const void *from)
+{
+	if (have_mte)
+		__asm__ volatile("msr tco, #1" ::: "memory");
+	memcpy(to, from, DATA_BYTES);
+	if (have_mte)
+		__asm__ volatile("msr tco, #0" ::: "memory");
+}
+
+static void perform_slot(struct sandbox *box, const struct slot_instance *it, bool by_tag, struct slot_outcome *outcome)
+{
+	static struct vectors in;
+
+	copy_data(box->base + DATA, it->data);
+	in = it->vectors;
+	box->vectors_in = have_sve() ? &in : NULL;
+	box->vectors_out = have_sve() ? &outcome->vectors : NULL;
+	box->in = it->in;
+	box->mte = by_tag;
+	box->interpret = into_slot;
+	for (unsigned i = 0; i < 4; i++)
+		put_word(box, MIDDLE + i, i < it->nwords ? it->words[i] : (uint32_t)BRK_EXIT);
+	run(box);
+	box->mte = false;
+	box->vectors_in = box->vectors_out = NULL;
+	outcome->faulted = box->faulted;
+	outcome->fault = box->fault;
+	outcome->out = box->out;
+	copy_data(outcome->data, box->base + DATA);
+}
+
+static const char *difference_of_vectors(const struct vectors *a, const struct vectors *b)
+{
+	static char text[80];
+
+	for (unsigned i = 0; have_sve() && i < 32; i++) {
+		snprintf(text, sizeof(text), "z%u or p%u differs", i, i);
+		if (memcmp(a->z[i], b->z[i], a->bytes) || (i < 16 && memcmp(a->p[i], b->p[i], a->bytes / 8)))
+			return text;
+	}
+	return have_sve() && memcmp(a->ffr, b->ffr, a->bytes / 8) ? "FFR differs" : NULL;
+}
+
+/* Also after a fault everything is the processor's own, such as how far a copy had come; only vectors half loaded are not defined. */
+static const char *difference_of_slots(const struct slot_instance *it, struct slot_outcome *a,
+                                       const struct slot_outcome *b)
+{
+	if (a->faulted != b->faulted)
+		return a->faulted ? "only the native one faulted" : "only the one out of line faulted";
+	if (a->faulted && memcmp(&a->fault, &b->fault, sizeof(a->fault)))
+		return "other faults";
+	if (memcmp(a->data, b->data, DATA_BYTES))
+		return "memory differs";
+	if (a->faulted && !is_copy(&it->op)) {
+		memcpy(a->out.v, b->out.v, sizeof(a->out.v));
+		a->vectors = b->vectors;
+	}
+	const char *what = difference_of_registers(&a->out, &b->out);
+
+	return what ? what : difference_of_vectors(&a->vectors, &b->vectors);
+}
+
+/* ---- reach ------------------------------------------------------------------------------------------------------------- */
+
+static void tag_range(uint64_t va, uint64_t len, void *argument)
+{
+	const struct sandbox *box = argument;
+	uint64_t from = (uint64_t)box->base + DATA, to = (uint64_t)box->base + NONE;
+
+	if (va + len <= from || va >= to)
+		return;
+	from = va > from ? va : from;
+	to = va + len < to ? va + len : to;
+	set_tags(from, to - from, MEMORY_TAG);
+}
+
+static enum tagtso_exec outside_reach(struct sandbox *box, uint32_t word, struct tagtso_frame *frame)
+{
+	(void)word, (void)frame;
+	box->wrong = "it accesses more than its reach";
+	return TAGTSO_EXEC_UNKNOWN;
+}
+
+/* Addresses get the right tag. */
+static void tag_pointers(struct slot_instance *it)
+{
+	const struct tagtso_memop *op = &it->op;
+
+	if (is_copy(op)) {
+		it->in.r[op->rt] = (it->in.r[op->rt] << 8 >> 8) | data_tag();
+		if (op->addressing == TAGTSO_REACH_COPY)
+			it->in.r[op->rs] = (it->in.r[op->rs] << 8 >> 8) | data_tag();
+	} else if (op->addressing == TAGTSO_REACH_OFFSETS) {
+		it->in.r[op->rn] = (it->in.r[op->rn] << 8 >> 8) | data_tag();
+	} else {
+		for (unsigned n = 0; n < 256; n += 8) {
+			uint64_t address;
+
+			memcpy(&address, it->vectors.z[op->rn] + n, 8);
+			address = (address << 8 >> 8) | data_tag();
+			memcpy(it->vectors.z[op->rn] + n, &address, 8);
+		}
+		memcpy(&it->in.v[op->rn], it->vectors.z[op->rn], 16);
+	}
+}
+
+/* In a frame such as the kernel makes, for tagtso_outofline_reach(). */
+static void frame_of(const struct slot_instance *it, struct tagtso_frame *frame)
+{
+	static union {
+		struct sve_context sve;
+		unsigned char bytes[32 * 1024];
+	} context;
+
+	*frame = (struct tagtso_frame){ .x = (unsigned long long *)it->in.r };
+	if (!have_sve())
+		return;
+	context.sve.vl = (uint16_t)(prctl(PR_SVE_GET_VL) & PR_SVE_VL_LEN_MASK);
+	restore_vectors(&context.sve, &it->vectors);
+	frame->sve = &context.sve;
+}
+
+/* Everything but the reach of each word has a wrong tag; the words of a copy begin where the one before ended. */
+static const char *check_reach(struct sandbox *box, const struct slot_instance *whole)
+{
+	static struct slot_instance it;
+	const char *what = NULL;
+
+	it = *whole;
+	tag_pointers(&it);
+	for (unsigned i = 0; i < whole->nwords && !what; i++) {
+		struct tagtso_frame frame;
+
+		it.words[0] = whole->words[i];
+		it.nwords = 1;
+		tagtso_decode(it.words[0], &it.op);
+		if (options.plant == PLANT_SHIFT)
+			it.op.shift = 0;
+		if (options.plant == PLANT_SIZE) /* a copy's size after its prologue counts up to 0 */
+			it.op.index = 0;
+		frame_of(&it, &frame);
+		set_tags((uint64_t)box->base + DATA, DATA_BYTES, MEMORY_TAG ^ 2);
+		tagtso_outofline_reach(&it.op, &frame, 1 << 16, tag_range, box);
+		copy_data(box->base + DATA, it.data);
+		box->in = it.in;
+		box->vectors_in = have_sve() ? &it.vectors : NULL;
+		box->mte = true;
+		box->interpret = outside_reach;
+		put_word(box, MIDDLE, it.words[0]);
+		put_word(box, MIDDLE + 1, BRK_EXIT);
+		run(box);
+		what = box->wrong;
+		it.in = box->out;
+		copy_data(it.data, box->base + DATA);
+	}
+	box->mte = false;
+	box->vectors_in = NULL;
+	set_tags((uint64_t)box->base + DATA, DATA_BYTES, MEMORY_TAG);
+	return what;
+}
+
+/* ---- the runs ---------------------------------------------------------------------------------------------------------- */
+
+/* False if this processor does not have the word. */
+static bool one_slot(struct sandbox *box, const struct slot_instance *it, unsigned *trapped)
+{
+	static struct slot_outcome native, slot;
+	const char *what;
+
+	perform_slot(box, it, false, &native);
+	if (native.faulted && native.fault.signo == SIGILL)
+		return false;
+	perform_slot(box, it, true, &slot);
+	*trapped += box->traps > 0;
+	what = box->wrong;
+	if (!box->traps && slot.faulted)
+		return true; /* the processor's own, before it looked at tags */
+	if (!what && box->slots + box->faulted < box->traps)
+		what = "a slot was not left";
+	if (!what)
+		what = difference_of_slots(it, &native, &slot);
+	/* A vector of 32-bit addresses reaches no data here. */
+	if (!what && !native.faulted &&
+	    (is_copy(&it->op) ||
+	     (is_gather(&it->op) && (it->op.size == 3 || it->op.addressing == TAGTSO_REACH_OFFSETS))))
+		what = check_reach(box, it);
+	if (what)
+		failed(it->class, it->number, it->words[0], "out of line", what);
+	return true;
+}
+
+static const struct slot_class *slot_class(const char *name)
+{
+	const struct slot_class *class = slot_classes;
+
+	while (strcmp(class->name, name))
+		class ++;
+	return class;
+}
+
+static void slot_runs(const struct slot_class *class, unsigned count)
+{
+	static const unsigned lengths[] = { 16, 32, 64, 256, 48 };
+	static struct slot_instance it;
+	unsigned before = failures, done = 0, trapped = 0, missing = 0;
+	struct sandbox box;
+	char sentence[200];
+
+	sandbox_init(&box);
+	for (unsigned i = 0; i < count * 16 && done < count && missing < count + 20000; i++) {
+		struct random random = random_of(class->name, i);
+
+		if (options.only >= 0 && options.only != i)
+			continue;
+		/* In stretches, since it is a system call. */
+		if (class->sve && (i % 64 == 0 || options.only >= 0))
+			prctl(PR_SVE_SET_VL, lengths[i / 64 % 5]);
+		it.class = class->name;
+		it.number = i;
+		if (!make_slot(&random, &box, class, &it) || !one_slot(&box, &it, &trapped))
+			missing++;
+		else
+			done++;
+	}
+	sandbox_free(&box);
+	if (!done) {
+		printf("# %s: not here: this processor has none of these\n", class->name);
+		return;
+	}
+	snprintf(sentence, sizeof(sentence),
+	         "%u %s out of line, %u of them by traps: all registers, memory and faults are those of the processor",
+	         done, class->name, trapped);
+	result(failures == before && trapped > done / 4, sentence);
+}
+
+static void out_of_line(void)
+{
+	if (!have_mte) {
+		printf("# out of line: not here: words get there by their tags\n");
+		return;
+	}
+	for (unsigned i = 0; i < sizeof(slot_classes) / sizeof(slot_classes[0]); i++) {
+		if (wanted(slot_classes[i].name) && (have_sve() || !slot_classes[i].sve))
+			slot_runs(&slot_classes[i], options.count);
+	}
+}
+
+#endif
