@@ -1,20 +1,24 @@
 /* SPDX-License-Identifier: MIT */
 /* QEMU TCG plugin: counts the user-mode instructions of an arm64 machine by class and by whose code they are.
  *
- * qemu-system-aarch64 -plugin count.so,out=FILE[,region=NAME:ELF]...
+ * qemu-system-aarch64 -plugin count.so,out=FILE[,region=NAME:ELF]...[,hot=N]
  *
  * Every user-mode instruction adds one to one cell [region][class] of its processor's table, inline. Tables are never
  * reset: the guest's mark program (mark.c) says where a labelled run starts and ends, and the run is the difference.
  * FILE is written anew, as JSON, at each end of a run.
  *
  * A region is the executable pages of an ELF file, told by their contents, so that it does not matter where a library
- * is mapped; several files may share a name. What no file holds is "other": generated code, and files not named. */
+ * is mapped; several files may share a name. What no file holds is "other": generated code, and files not named.
+ *
+ * hot=N: a run also lists the N blocks of these files that executed the most instructions, as FILE+ADDRESS of their
+ * first; tests/plugin/functions adds them up by function. A block that a fault leaves early counts as a whole. */
 #include <elf.h>
 #include <fcntl.h>
 #include <glib.h>
 #include <inttypes.h>
 #include <qemu-plugin.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "mark.h"
@@ -134,7 +138,16 @@ enum { PAGE = 4096, MAX_REGIONS = 16 };
 
 static const char *region_names[MAX_REGIONS] = { "other" };
 static size_t region_count = 1;
-static GHashTable *pages; /* hash of a page's contents -> region; written before the machine starts */
+static GHashTable *pages; /* hash of a page's contents -> struct page; written before the machine starts */
+
+struct page {
+	size_t region;
+	const char *file;
+	uint64_t address; /* as the file's symbols have it */
+	size_t slot;      /* of its first word among the counters of hot=N */
+};
+static GPtrArray *page_list; /* by slot / WORDS */
+enum { WORDS = PAGE / 4 };
 
 static uint64_t page_hash(const void *page)
 {
@@ -146,15 +159,18 @@ static uint64_t page_hash(const void *page)
 	return h;
 }
 
-static size_t region_of(const void *code)
+static const struct page *page_of(const void *code)
 {
+	static const struct page other;
 	const void *page = (const void *)((uintptr_t)code & ~(uintptr_t)(PAGE - 1));
+	const struct page *found;
 	uint64_t hash;
 
 	if (!code || g_hash_table_size(pages) == 0)
-		return 0;
+		return &other;
 	hash = page_hash(page);
-	return GPOINTER_TO_SIZE(g_hash_table_lookup(pages, &hash));
+	found = g_hash_table_lookup(pages, &hash);
+	return found ? found : &other;
 }
 
 static size_t region_named(const char *name)
@@ -168,15 +184,21 @@ static size_t region_named(const char *name)
 	return region_count++;
 }
 
-static void add_pages(size_t region, const char *file, size_t size, size_t from, size_t to)
+static void add_pages(size_t region, const char *name, const char *file, size_t size, const Elf64_Phdr *segment)
 {
+	size_t from = segment->p_offset, to = segment->p_offset + segment->p_filesz;
+
 	for (size_t at = from & ~(size_t)(PAGE - 1); at < to && at < size; at += PAGE) {
-		char page[PAGE] = { 0 };
+		char contents[PAGE] = { 0 };
+		struct page *page = g_new(struct page, 1);
 		uint64_t hash;
 
-		memcpy(page, file + at, MIN((size_t)PAGE, size - at));
-		hash = page_hash(page);
-		g_hash_table_insert(pages, g_memdup2(&hash, sizeof hash), GSIZE_TO_POINTER(region));
+		memcpy(contents, file + at, MIN((size_t)PAGE, size - at));
+		hash = page_hash(contents);
+		*page = (struct page){ region, name, segment->p_vaddr - segment->p_offset + at,
+			               (size_t)page_list->len * WORDS };
+		g_ptr_array_add(page_list, page);
+		g_hash_table_insert(pages, g_memdup2(&hash, sizeof hash), page);
 	}
 }
 
@@ -185,6 +207,7 @@ static bool add_region(const char *spec)
 {
 	const char *path = strchr(spec, ':');
 	g_autofree char *name = NULL, *file = NULL;
+	char *base;
 	const Elf64_Ehdr *elf;
 	const Elf64_Phdr *segment;
 	size_t size, region;
@@ -200,9 +223,10 @@ static bool add_region(const char *spec)
 		return false;
 	segment = (const Elf64_Phdr *)(file + elf->e_phoff);
 	region = region_named(name);
+	base = g_path_get_basename(path + 1); /* kept: pages name it */
 	for (int i = 0; i < elf->e_phnum; i++)
 		if (segment[i].p_type == PT_LOAD && segment[i].p_flags & PF_X)
-			add_pages(region, file, size, segment[i].p_offset, segment[i].p_offset + segment[i].p_filesz);
+			add_pages(region, base, file, size, &segment[i]);
 	return true;
 }
 
@@ -220,6 +244,25 @@ static qemu_plugin_u64 cell(size_t region, int class)
 		                  offsetof(struct counts, n) + (region * CLASS_COUNT + class) * sizeof(uint64_t) };
 }
 
+/* hot=N: a counter for each word of the files, where it is the first of a block. */
+static struct qemu_plugin_scoreboard *blocks;
+static size_t hot; /* N */
+
+static qemu_plugin_u64 block_cell(size_t slot)
+{
+	return (qemu_plugin_u64){ blocks, slot * sizeof(uint64_t) };
+}
+
+static uint64_t *blocks_now(void)
+{
+	size_t n = (size_t)page_list->len * WORDS;
+	uint64_t *now = g_new(uint64_t, n);
+
+	for (size_t i = 0; i < n; i++)
+		now[i] = qemu_plugin_u64_sum(block_cell(i));
+	return now;
+}
+
 static void snapshot(struct counts *now)
 {
 	for (size_t r = 0; r < MAX_REGIONS; r++)
@@ -232,6 +275,7 @@ static void snapshot(struct counts *now)
 struct run {
 	char *label;
 	struct counts counts; /* at the start; after the end, the difference */
+	uint64_t *blocks;     /* hot=N: the same */
 };
 
 static GMutex lock; /* protects all below; taken by the few marked instructions only */
@@ -252,6 +296,35 @@ static void print_counts(FILE *f, const uint64_t *n)
 	fputc('}', f);
 }
 
+static const uint64_t *sorted; /* by what compare_blocks() compares */
+
+static int compare_blocks(const void *a, const void *b)
+{
+	uint64_t x = sorted[*(const size_t *)a], y = sorted[*(const size_t *)b];
+
+	return (x < y) - (x > y);
+}
+
+static void print_hot(FILE *f, const uint64_t *counts)
+{
+	size_t n = (size_t)page_list->len * WORDS, used = 0;
+	g_autofree size_t *order = g_new(size_t, n);
+
+	for (size_t i = 0; i < n; i++)
+		if (counts[i])
+			order[used++] = i;
+	sorted = counts;
+	qsort(order, used, sizeof *order, compare_blocks);
+	fprintf(f, ",\n  \"hot\": [");
+	for (size_t i = 0; i < MIN(used, hot); i++) {
+		const struct page *page = g_ptr_array_index(page_list, order[i] / WORDS);
+
+		fprintf(f, "%s\n   {\"block\": \"%s+0x%" PRIx64 "\", \"instructions\": %" PRIu64 "}", i ? "," : "",
+		        page->file, page->address + order[i] % WORDS * 4, counts[order[i]]);
+	}
+	fputc(']', f);
+}
+
 static void print_run(FILE *f, const struct run *run)
 {
 	uint64_t all[CLASS_COUNT] = { 0 };
@@ -265,6 +338,8 @@ static void print_run(FILE *f, const struct run *run)
 		fprintf(f, ",\n  \"%s\": ", region_names[r]);
 		print_counts(f, run->counts.n[r]);
 	}
+	if (run->blocks)
+		print_hot(f, run->blocks);
 	fputc('}', f);
 }
 
@@ -297,6 +372,12 @@ static void stop(void)
 	for (size_t r = 0; r < MAX_REGIONS; r++)
 		for (int c = 0; c < CLASS_COUNT; c++)
 			current->counts.n[r][c] = now.n[r][c] - current->counts.n[r][c];
+	if (hot) {
+		g_autofree uint64_t *end = blocks_now();
+
+		for (size_t i = 0; i < (size_t)page_list->len * WORDS; i++)
+			current->blocks[i] = end[i] - current->blocks[i];
+	}
 	g_ptr_array_add(runs, current);
 	current = NULL;
 	write_out();
@@ -305,9 +386,11 @@ static void stop(void)
 static void start(void)
 {
 	stop();
-	current = g_new(struct run, 1);
+	current = g_new0(struct run, 1);
 	current->label = g_strdup(label->str);
 	g_string_truncate(label, 0);
+	if (hot)
+		current->blocks = blocks_now();
 	snapshot(&current->counts);
 }
 
@@ -338,7 +421,7 @@ static void marked(unsigned int cpu, void *data)
 static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
 {
 	uint64_t page = UINT64_MAX;
-	size_t region = 0;
+	const struct page *of = NULL;
 
 	(void)id;
 	if (qemu_plugin_tb_vaddr(tb) >> 48) /* the kernel's half of the address space */
@@ -352,10 +435,14 @@ static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
 			continue;
 		if (at / PAGE != page) {
 			page = at / PAGE;
-			region = region_of(qemu_plugin_insn_haddr(insn));
+			of = page_of(qemu_plugin_insn_haddr(insn));
 		}
+		if (hot && i == 0 && of->file)
+			qemu_plugin_register_vcpu_tb_exec_inline_per_vcpu(tb, QEMU_PLUGIN_INLINE_ADD_U64,
+			                                                  block_cell(of->slot + at % PAGE / 4),
+			                                                  qemu_plugin_tb_n_insns(tb));
 		qemu_plugin_register_vcpu_insn_exec_inline_per_vcpu(insn, QEMU_PLUGIN_INLINE_ADD_U64,
-		                                                    cell(region, classify(word)), 1);
+		                                                    cell(of->region, classify(word)), 1);
 		if (IS_MARK(word))
 			qemu_plugin_register_vcpu_insn_exec_cb(insn, marked, QEMU_PLUGIN_CB_NO_REGS,
 			                                       GUINT_TO_POINTER(MARK_OF(word)));
@@ -377,11 +464,15 @@ QEMU_PLUGIN_EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_
 		return -1;
 	}
 	pages = g_hash_table_new(g_int64_hash, g_int64_equal);
+	page_list = g_ptr_array_new();
 	for (int i = 0; i < argc; i++) {
 		if (g_str_has_prefix(argv[i], "out=")) {
 			out_path = g_strdup(argv[i] + strlen("out="));
+		} else if (g_str_has_prefix(argv[i], "hot=")) {
+			hot = strtoul(argv[i] + strlen("hot="), NULL, 10);
 		} else if (!g_str_has_prefix(argv[i], "region=") || !add_region(argv[i] + strlen("region="))) {
-			fprintf(stderr, "tagtso: count plugin: %s: not understood: give out=FILE and region=NAME:ELF\n",
+			fprintf(stderr,
+			        "tagtso: count plugin: %s: not understood: give out=FILE, region=NAME:ELF, hot=N\n",
 			        argv[i]);
 			return -1;
 		}
@@ -391,6 +482,9 @@ QEMU_PLUGIN_EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_
 		return -1;
 	}
 	score = qemu_plugin_scoreboard_new(sizeof(struct counts));
+	hot = page_list->len ? hot : 0;
+	if (hot)
+		blocks = qemu_plugin_scoreboard_new((size_t)page_list->len * PAGE * 2);
 	label = g_string_new(NULL);
 	runs = g_ptr_array_new();
 	qemu_plugin_register_vcpu_tb_trans_cb(id, translated);
