@@ -11,10 +11,13 @@
 
 enum { TAGTSO_TEXT = 96 }; /* bytes that the longest instruction's text needs */
 
+enum { TAGTSO_AGREED_LOG2 = 9 };
+
 /* One Capstone handle; not for two threads at a time. */
 struct tagtso_opinion {
 	size_t handle;
-	void *insn; /* cs_insn * */
+	void *insn;                               /* cs_insn * */
+	uint32_t agreed[1 << TAGTSO_AGREED_LOG2]; /* words that both understood the same way, by hash; 0 = none */
 };
 
 int tagtso_opinion_open(struct tagtso_opinion *opinion); /* 0 or -errno */
@@ -32,7 +35,8 @@ bool tagtso_memop_text(const struct tagtso_memop *op, uint64_t pc, char text[TAG
 bool tagtso_text_equal(const char *a, const char *b);
 
 /* True if Capstone and the decoder say the same about op.word: mnemonic, registers and their widths, immediates,
- * addressing. Any doubt is a no. */
+ * addressing. Any doubt is a no. Capstone is asked once about simple loads and stores that differ in the numbers of
+ * their registers alone. */
 bool tagtso_opinion_agrees(struct tagtso_opinion *opinion, const struct tagtso_memop *op, uint64_t pc);
 
 #endif
