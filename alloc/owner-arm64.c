@@ -97,12 +97,21 @@ static uint64_t tag_view(uint32_t index)
 	return tagtso_window.tags + ((uint64_t)index << TAGTSO_PAGE_SHIFT);
 }
 
-/* Calls for the granules of one page whose tag is in the set `from` (bit per tag): new tag. Returns how many. Page lock held. */
+enum { GRANULES = TAGTSO_PAGE_SIZE / TAGTSO_GRANULE }; /* of a page */
+
+/* Gives the granules of one page whose tag is in the set `from` (bit per tag) a new tag. Returns how many. Page lock held. */
 static unsigned retag(uint32_t index, unsigned from, unsigned to)
 {
 	uint64_t p = tag_view(index), end = p + TAGTSO_PAGE_SIZE;
+	int all = tagtso_tag_of_all(p, TAGTSO_PAGE_SIZE);
 	unsigned n = 0;
 
+	if (all >= 0) { /* most pages have one owner */
+		if (!(from >> all & 1))
+			return 0;
+		tagtso_tag_fill(p, TAGTSO_PAGE_SIZE, to);
+		return GRANULES;
+	}
 	for (; p != end; p += TAGTSO_GRANULE) {
 		if (from >> tagtso_tag_get(p) & 1) {
 			tagtso_tag_set(p, to);
@@ -170,10 +179,14 @@ static void batch_unlock(const struct batch *b)
 		tagtso_page_unlock(&tagtso_window.page[b->first + k]);
 }
 
-static void batch_retag(const struct batch *b, unsigned from, unsigned to)
+/* True if that changed every granule. */
+static bool batch_retag(const struct batch *b, unsigned from, unsigned to)
 {
+	uint32_t n = 0;
+
 	for (uint32_t k = 0; k < b->n; k++)
-		retag(b->first + k, from, to);
+		n += retag(b->first + k, from, to);
+	return n == b->n * GRANULES;
 }
 
 /* --- transitions; the lock of the page is held, and released -------------------------------------------------------- */
@@ -193,9 +206,13 @@ static void claim(struct batch *b, unsigned me)
 static void hand_over(struct batch *b, unsigned from, unsigned me)
 {
 	batch_grow(b, batch_want(b->va, me), TAGS(from), tagtso_owner_limits.handovers);
-	batch_retag(b, TAGS(from), TAGTSO_TAG_BUSY);
+	bool all = batch_retag(b, TAGS(from), TAGTSO_TAG_BUSY);
+
 	tagtso_sys_membarrier();
-	batch_retag(b, TAGS(TAGTSO_TAG_BUSY), me);
+	if (all) /* busy now, and with the locks held they stay it */
+		tagtso_tag_fill(tag_view(b->first), (uint64_t)b->n << TAGTSO_PAGE_SHIFT, me);
+	else
+		batch_retag(b, TAGS(TAGTSO_TAG_BUSY), me);
 	for (uint32_t k = 0; k < b->n; k++)
 		tagtso_window.page[b->first + k].handovers++;
 	batch_note(b, me);

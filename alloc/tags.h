@@ -34,13 +34,39 @@ static inline void tagtso_tag_set(uint64_t p, unsigned tag)
 	__asm__ volatile(".arch_extension memtag\n\tstg %0, [%0]" ::"r"(tagged) : "memory");
 }
 
-/* `bytes` is a multiple of 32, p 16-byte aligned. */
+/* Of whole pages, as tagtso_tag_set() of each granule: DC GVA is ordered as stores of the tags are (Arm ARM, "Memory Tagging Extension"). It
+ * writes the tags of a block of 64 bytes (other sizes up to 2 KiB are allowed), and may be forbidden (DCZID_EL0.DZP). */
 static inline void tagtso_tag_fill(uint64_t p, uint64_t bytes, unsigned tag)
 {
-	uint64_t tagged = TAGTSO_WITH_TAG(p, tag);
+	uint64_t tagged = TAGTSO_WITH_TAG(p, tag), end = tagged + bytes, dczid;
 
-	for (uint64_t end = tagged + bytes; tagged != end; tagged += 32)
-		__asm__ volatile(".arch_extension memtag\n\tst2g %0, [%0]" ::"r"(tagged) : "memory");
+	__asm__("mrs %0, dczid_el0" : "=r"(dczid));
+	if (dczid & 16) {
+		for (; tagged != end; tagged += 32)
+			__asm__ volatile(".arch_extension memtag\n\tst2g %0, [%0]" ::"r"(tagged) : "memory");
+		return;
+	}
+	for (; tagged != end; tagged += UINT64_C(4) << (dczid & 15))
+		__asm__ volatile(".arch_extension memtag\n\tdc gva, %0" ::"r"(tagged) : "memory");
+}
+
+/* The tag that all granules of [p, p+bytes) have, or -1 where they differ. `bytes` is a multiple of 128. */
+static inline int tagtso_tag_of_all(uint64_t p, uint64_t bytes)
+{
+	unsigned first = tagtso_tag_get(p);
+	uint64_t tag = (uint64_t)first << TAGTSO_TAG_SHIFT, differs = 0;
+	uint64_t a = 0, b = 0, c = 0, d = 0, e = 0, f = 0, g = 0, h = 0; /* LDG writes the four bits of the tag alone */
+
+	for (uint64_t end = p + bytes; p != end && !differs; p += UINT64_C(8) * TAGTSO_GRANULE) {
+		__asm__ volatile(".arch_extension memtag\n\t"
+		                 "ldg %0, [%8]\n\tldg %1, [%8, #16]\n\tldg %2, [%8, #32]\n\tldg %3, [%8, #48]\n\t"
+		                 "ldg %4, [%8, #64]\n\tldg %5, [%8, #80]\n\tldg %6, [%8, #96]\n\tldg %7, [%8, #112]"
+		                 : "+&r"(a), "+&r"(b), "+&r"(c), "+&r"(d), "+&r"(e), "+&r"(f), "+&r"(g), "+&r"(h)
+		                 : "r"(p)
+		                 : "memory");
+		differs = (a ^ tag) | (b ^ tag) | (c ^ tag) | (d ^ tag) | (e ^ tag) | (f ^ tag) | (g ^ tag) | (h ^ tag);
+	}
+	return differs ? -1 : (int)first;
 }
 
 /* The running thread's own tag, as the hardware will insert it: 0 for a thread without an owner id. The include mask of

@@ -163,6 +163,45 @@ START_TEST(fresh_memory_is_undecided_and_becomes_the_first_ones)
 }
 END_TEST
 
+START_TEST(filling_changes_the_tags_of_its_pages_and_no_others)
+{
+	uint64_t view = tagtso_window_at(tagtso_window.tags, tagtso_window_index(map(4)), 0);
+
+	tagtso_tag_fill(view, 4 * PAGE, 5);
+	tagtso_tag_fill(view + PAGE, 2 * PAGE, 6);
+	for (uint64_t at = 0; at < 4 * PAGE; at += TAGTSO_GRANULE)
+		ck_assert_uint_eq(tagtso_tag_get(view + at), at / PAGE == 0 || at / PAGE == 3 ? 5 : 6);
+}
+END_TEST
+
+START_TEST(one_granule_with_another_tag_is_seen_wherever_it_is)
+{
+	uint64_t view = tagtso_window_at(tagtso_window.tags, tagtso_window_index(map(1)), 0);
+
+	tagtso_tag_fill(view, PAGE, 9);
+	ck_assert_int_eq(tagtso_tag_of_all(view, PAGE), 9);
+	for (uint64_t at = 0; at < PAGE; at += TAGTSO_GRANULE) {
+		tagtso_tag_set(view + at, 8);
+		ck_assert_int_eq(tagtso_tag_of_all(view, PAGE), -1);
+		tagtso_tag_set(view + at, 9);
+	}
+	ck_assert_int_eq(tagtso_tag_of_all(view, PAGE), 9);
+}
+END_TEST
+
+START_TEST(pages_of_several_owners_are_handed_over_in_part)
+{
+	uint64_t va = map(1);
+	uint64_t view = tagtso_window_at(tagtso_window.tags, tagtso_window_index(va), va);
+
+	ck_assert_uint_eq(tagtso_owner_settle(va, 3), 3);
+	tagtso_tag_set(view + 16 * TAGTSO_GRANULE, 7);
+	ck_assert_uint_eq(tagtso_owner_settle(va, 4), 4);
+	for (unsigned g = 0; g < PAGE / TAGTSO_GRANULE; g++)
+		ck_assert_uint_eq(tagtso_tag_get(view + g * TAGTSO_GRANULE), g == 16 ? 7 : 4);
+}
+END_TEST
+
 START_TEST(claims_that_follow_each_other_grow)
 {
 	unsigned me = tagtso_owner_lease();
@@ -456,6 +495,9 @@ int main(void)
 	tcase_add_test(tc, thirteen_threads_have_ids_of_their_own_and_the_rest_none);
 	tcase_add_test(tc, ids_of_ended_threads_are_leased_again);
 	tcase_add_test(tc, fresh_memory_is_undecided_and_becomes_the_first_ones);
+	tcase_add_test(tc, filling_changes_the_tags_of_its_pages_and_no_others);
+	tcase_add_test(tc, one_granule_with_another_tag_is_seen_wherever_it_is);
+	tcase_add_test(tc, pages_of_several_owners_are_handed_over_in_part);
 	tcase_add_test(tc, claims_that_follow_each_other_grow);
 	tcase_add_test(tc, a_page_is_handed_over_up_to_the_limit_and_then_shared_by_granule);
 	tcase_add_test(tc, enough_conflicts_share_the_whole_page);
