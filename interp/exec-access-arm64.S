@@ -237,6 +237,11 @@ label	tagtso_access_begin
 	store_multi st1_q3, v0.2d, v1.2d, v2.2d
 	store_multi st1_q4, v0.2d, v1.2d, v2.2d, v3.2d
 
+	routine	ldg
+	ldg	x0, [x0]
+	str	x0, [x1]
+	done	ldg
+
 	routine	zva
 	dc	zva, x0
 	done	zva

@@ -38,7 +38,7 @@ DECLARE(stpw), A(stpx), A(stp_q);
 DECLARE(casb), A(cash), A(casw), A(casx), A(caspw), A(caspx);
 DECLARE(ld1_d1), A(ld1_d2), A(ld1_d3), A(ld1_d4), A(ld1_q1), A(ld1_q2), A(ld1_q3), A(ld1_q4);
 DECLARE(st1_d1), A(st1_d2), A(st1_d3), A(st1_d4), A(st1_q1), A(st1_q2), A(st1_q3), A(st1_q4);
-DECLARE(zva);
+DECLARE(zva), A(ldg);
 #define LSE(name) DECLARE(name##_b), A(name##_h), A(name##_w), A(name##_x)
 LSE(ldadd);
 LSE(ldclr);
@@ -470,6 +470,11 @@ static enum tagtso_exec zero_block(const struct tagtso_memop *op, struct tagtso_
 		return failed(fault);
 	frame->x[TAGTSO_PC] += 4;
 	return TAGTSO_EXEC_DONE;
+}
+
+enum tagtso_exec tagtso_exec_ldg(uint64_t pointer, uint64_t *tagged, struct tagtso_fault *fault)
+{
+	return A(ldg)(pointer, tagged, NULL, fault) ? TAGTSO_EXEC_FAULT : TAGTSO_EXEC_DONE;
 }
 
 enum tagtso_exec tagtso_exec(const struct tagtso_memop *op, struct tagtso_frame *frame, uint64_t pointer,

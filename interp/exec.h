@@ -50,15 +50,24 @@ uint64_t tagtso_exec_address(const struct tagtso_memop *op, const struct tagtso_
 enum tagtso_exec tagtso_exec(const struct tagtso_memop *op, struct tagtso_frame *frame, uint64_t pointer,
                              enum tagtso_order order, struct tagtso_fault *fault);
 
+/* LDG: *tagged = pointer with the tag of its granule. DONE or FAULT. */
+enum tagtso_exec tagtso_exec_ldg(uint64_t pointer, uint64_t *tagged, struct tagtso_fault *fault);
+
 /* An LL/SC loop (LDXR ... STXR ... CBNZ) whose LDXR is op, at the frame's pc, as one unit: the load, the instructions between, and the
  * store-exclusive as a compare-and-swap (AL) with the loaded value; iterates until the code leaves the loop or
  * `limit` instructions have been interpreted (then pc is where an interrupt could have come: DONE, the loop traps again).
- * tag = bits 59:56 for the pointers. UNKNOWN if an exclusive is not matched by one of its kind, if an ordinary access inside the loop
- * lies in the load's 16-byte granule or is refused by its own tag, or if an instruction is not known; such ordinary accesses
- * elsewhere (spills, the emulator's own state) are done in place, and done again when the loop runs again.
+ * tag = bits 59:56 for the pointers. Ordinary accesses inside (spills, the emulator's own state) are done in place, and again when the loop runs
+ * again: with the tag that they bring, else with the thread's own, else as on shared memory; one that all refuse ends
+ * the span before it (DONE), so that it traps by itself. UNKNOWN if an exclusive is not matched by one of its kind, if such an access writes
+ * what was loaded or has two granules that differ, or if an instruction is not known.
  * op may also be the STXR: its LDXR passed before the tag changed. It fails (status 1, DONE), so that its loop runs again. */
 enum tagtso_exec tagtso_span_exec(const struct tagtso_memop *op, struct tagtso_frame *frame, unsigned tag,
                                   enum tagtso_order order, unsigned limit, struct tagtso_fault *fault);
+
+/* For a loop that was UNKNOWN: its words, from op at the frame's pc to the last store-exclusive and the branch behind it, if they can run anywhere and only
+ * the exclusives, all with op's base, access memory. Returns how many, 0 if not so. */
+unsigned tagtso_span_words(const struct tagtso_memop *op, const struct tagtso_frame *frame, uint32_t *words,
+                           unsigned room);
 
 /* True if `pc` is inside the code that accesses guest memory on behalf of tagtso_exec. Then tagtso_exec_fixup() makes the nested
  * signal frame return into the recovery path, which makes tagtso_exec answer TAG (SEGV_MTESERR) or FAULT. */

@@ -31,17 +31,34 @@ struct slot {
 };
 _Static_assert(sizeof(struct slot) == 64, "a cache line of its own: slots are code");
 
-static struct slot *slots; /* SLOTS of them, then a page without access */
+/* One LL/SC loop, copied: word k of it is code[k], branches out of it go to the words behind, which trap. Used like a slot. */
+struct loop {
+	_Atomic uint32_t code[TAGTSO_LOOP_WORDS + TAGTSO_LOOP_EXITS];
+	_Atomic uint32_t owner;
+	uint32_t tco;
+	uint32_t words, exits;
+	uint64_t pc; /* where code[0] belongs */
+	uint64_t exit[TAGTSO_LOOP_EXITS];
+};
+_Static_assert(sizeof(struct loop) <= 512, "one after the other in `loops`");
+
+enum { LOOPS = 64, LOOP_BYTES = 512, BYTES = SLOTS * sizeof(struct slot) + LOOPS * LOOP_BYTES };
+
+static struct slot *slots; /* SLOTS of them, then LOOPS loops, then a page without access */
+
+static struct loop *loop_at(unsigned i)
+{
+	return (struct loop *)((char *)(slots + SLOTS) + i * LOOP_BYTES);
+}
 
 int tagtso_outofline_init(void)
 {
-	uint64_t bytes = SLOTS * sizeof(struct slot);
-	long p = tagtso_sys(__NR_mmap, 0, bytes + 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS,
+	long p = tagtso_sys(__NR_mmap, 0, BYTES + 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS,
 	                    -1, 0);
 
 	if (tagtso_sys_failed(p))
 		return (int)p;
-	long r = tagtso_sys(__NR_mprotect, p + (long)bytes, 4096, PROT_NONE);
+	long r = tagtso_sys(__NR_mprotect, p + BYTES, 4096, PROT_NONE);
 
 	if (r < 0)
 		return (int)r;
@@ -50,11 +67,23 @@ int tagtso_outofline_init(void)
 }
 
 /* LDR XZR, guard: imm19 at bits 23:5 counts words. */
-static uint32_t stop_at(const struct slot *s, unsigned at)
+static uint32_t stop_at(const _Atomic uint32_t *code)
 {
-	uint64_t distance = (uint64_t)(slots + SLOTS) - (uint64_t)&s->code[at];
+	uint64_t distance = (uint64_t)slots + BYTES - (uint64_t)code;
 
 	return 0x58000000 | (uint32_t)(distance / 4 & 0x7ffff) << 5 | 31;
+}
+
+/* Only this thread executes it; another core that it may move to gets there through the kernel's context synchronisation.
+ * 16 bytes: no cache line is shorter (CTR_EL0). */
+static void make_executable(const void *code, unsigned bytes)
+{
+	for (unsigned i = 0; i < bytes; i += 16)
+		__asm__ volatile("dc cvau, %0" ::"r"((const char *)code + i) : "memory");
+	__asm__ volatile("dsb ish" ::: "memory");
+	for (unsigned i = 0; i < bytes; i += 16)
+		__asm__ volatile("ic ivau, %0" ::"r"((const char *)code + i) : "memory");
+	__asm__ volatile("dsb ish\n\tisb" ::: "memory");
 }
 
 /* The words before: where the kernel sends CPYM, SETM (one word back) and CPYE, SETE (two) when the core does not go on with what another one
@@ -64,12 +93,11 @@ static void write_code(struct slot *s, uint32_t word)
 	const uint32_t dmb_ish = 0xd5033bbf;
 
 	for (unsigned i = 0; i < WORD; i++)
-		atomic_store_explicit(&s->code[i], stop_at(s, i), memory_order_relaxed);
+		atomic_store_explicit(&s->code[i], stop_at(&s->code[i]), memory_order_relaxed);
 	atomic_store_explicit(&s->code[WORD], word, memory_order_relaxed);
 	atomic_store_explicit(&s->code[WORD + 1], dmb_ish, memory_order_relaxed);
-	atomic_store_explicit(&s->code[WORD + 2], stop_at(s, WORD + 2), memory_order_relaxed);
-	/* Only this thread executes it; another core that it may move to gets there through the kernel's context synchronisation. */
-	__asm__ volatile("dc cvau, %0\n\tdsb ish\n\tic ivau, %0\n\tdsb ish\n\tisb" ::"r"(s) : "memory");
+	atomic_store_explicit(&s->code[WORD + 2], stop_at(&s->code[WORD + 2]), memory_order_relaxed);
+	make_executable(s, sizeof(s->code));
 }
 
 /* A thread that left a slot by longjmp takes its old one again, so that slots cannot run out in one thread. */
@@ -89,6 +117,14 @@ static struct slot *take(uint32_t self)
 	return NULL;
 }
 
+static void go(ucontext_t *uc, const _Atomic uint32_t *code)
+{
+	uc->uc_mcontext.pstate |= PSTATE_TCO;
+	uc->uc_mcontext.pc = (uint64_t)code;
+	/* All that the thread has done before: here, since the words in front of a slot's are spoken for. */
+	__asm__ volatile("dmb ish" ::: "memory");
+}
+
 bool tagtso_outofline_enter(ucontext_t *uc, uint32_t word)
 {
 	struct slot *s = slots ? take((uint32_t)tagtso_sys(__NR_gettid)) : NULL;
@@ -98,26 +134,117 @@ bool tagtso_outofline_enter(ucontext_t *uc, uint32_t word)
 	s->pc = uc->uc_mcontext.pc;
 	s->tco = uc->uc_mcontext.pstate & PSTATE_TCO;
 	write_code(s, word);
-	uc->uc_mcontext.pstate |= PSTATE_TCO;
-	uc->uc_mcontext.pc = (uint64_t)&s->code[WORD];
-	/* All that the thread has done before the word: here, since the words in front of it are spoken for. */
-	__asm__ volatile("dmb ish" ::: "memory");
+	go(uc, &s->code[WORD]);
 	return true;
+}
+
+/* Where a direct branch has its offset in words, as the lowest bit and the width of the field; width 0: no such branch. */
+static unsigned offset_field(uint32_t word, unsigned *low)
+{
+	*low = 5;
+	if ((word & 0xff000000) == 0x54000000 || (word & 0x7e000000) == 0x34000000)
+		return 19; /* B.cond, CBZ, CBNZ */
+	if ((word & 0x7e000000) == 0x36000000)
+		return 14; /* TBZ, TBNZ */
+	*low = 0;
+	return (word & 0xfc000000) == 0x14000000 ? 26 : 0;
+}
+
+/* Word `at` of the loop; a branch that leaves it goes to the next exit. False if there is none left. */
+static bool copy_word(struct loop *l, const uint32_t *words, unsigned at)
+{
+	uint32_t word = words[at], mask;
+	unsigned low, width = offset_field(word, &low);
+
+	if (width) {
+		int32_t offset = (int32_t)(word << (32 - low - width)) >> (32 - width);
+
+		if (at + (uint32_t)offset >= l->words) {
+			if (l->exits == TAGTSO_LOOP_EXITS)
+				return false;
+			mask = ((1u << width) - 1) << low;
+			word = (word & ~mask) | (l->words + l->exits - at) << low;
+			l->exit[l->exits++] = l->pc + 4 * (uint64_t)(at + (int64_t)offset);
+		}
+	}
+	atomic_store_explicit(&l->code[at], word, memory_order_relaxed);
+	return true;
+}
+
+static struct loop *take_loop(uint32_t self)
+{
+	for (unsigned i = 0; slots && i < LOOPS; i++) {
+		uint32_t old = 0;
+
+		if (atomic_compare_exchange_strong_explicit(&loop_at(i)->owner, &old, self, memory_order_acquire,
+		                                            memory_order_relaxed) ||
+		    old == self)
+			return loop_at(i);
+	}
+	return NULL;
+}
+
+bool tagtso_outofline_enter_loop(ucontext_t *uc, const uint32_t *words, unsigned count)
+{
+	struct loop *l = count && count <= TAGTSO_LOOP_WORDS ? take_loop((uint32_t)tagtso_sys(__NR_gettid)) : NULL;
+
+	if (!l)
+		return false;
+	l->pc = uc->uc_mcontext.pc;
+	l->tco = uc->uc_mcontext.pstate & PSTATE_TCO;
+	l->words = count;
+	l->exits = 1;
+	l->exit[0] = l->pc + 4 * (uint64_t)count; /* past its end */
+	for (unsigned i = 0; i < count; i++) {
+		if (!copy_word(l, words, i)) {
+			atomic_store_explicit(&l->owner, 0, memory_order_release);
+			return false;
+		}
+	}
+	for (unsigned i = 0; i < l->exits; i++)
+		atomic_store_explicit(&l->code[count + i], stop_at(&l->code[count + i]), memory_order_relaxed);
+	make_executable(l->code, sizeof(l->code));
+	go(uc, l->code);
+	return true;
+}
+
+static void restore_checks(ucontext_t *uc, uint32_t tco)
+{
+	uc->uc_mcontext.pstate = (uc->uc_mcontext.pstate & ~(uint64_t)PSTATE_TCO) | tco;
+}
+
+/* Anywhere in the loop the registers are those of the emulator's own code there: an interrupt only costs the exclusive monitor. */
+static bool leave_loop(ucontext_t *uc)
+{
+	unsigned number = (unsigned)((uc->uc_mcontext.pc - (uint64_t)loop_at(0)) / LOOP_BYTES);
+	struct loop *l = loop_at(number);
+	uint64_t at = (uc->uc_mcontext.pc - (uint64_t)l->code) / 4;
+	bool finished = at >= l->words;
+
+	uc->uc_mcontext.pc = finished ? l->exit[at - l->words] : l->pc + 4 * at;
+	restore_checks(uc, l->tco);
+	/* The loop, and everything after it (the handler's caller goes on behind this). */
+	__asm__ volatile("dmb ish" ::: "memory");
+	atomic_store_explicit(&l->owner, 0, memory_order_release);
+	return finished;
 }
 
 bool tagtso_outofline_leave(ucontext_t *uc, bool *finished)
 {
 	uint64_t pc = uc->uc_mcontext.pc;
 
-	if (!slots || pc < (uint64_t)slots || pc >= (uint64_t)(slots + SLOTS))
+	if (!slots || pc < (uint64_t)slots || pc >= (uint64_t)slots + BYTES)
 		return false;
+	if (pc >= (uint64_t)loop_at(0)) {
+		*finished = leave_loop(uc);
+		return true;
+	}
 	struct slot *s = (struct slot *)(pc & ~(uint64_t)(sizeof(struct slot) - 1));
-
 	int64_t words = (int64_t)(pc - (uint64_t)&s->code[WORD]) / 4;
 
 	*finished = words != 0;
 	uc->uc_mcontext.pc = s->pc + 4 * (uint64_t)(words > 0 ? 1 : words);
-	uc->uc_mcontext.pstate = (uc->uc_mcontext.pstate & ~(uint64_t)PSTATE_TCO) | s->tco;
+	restore_checks(uc, s->tco);
 	atomic_store_explicit(&s->owner, 0, memory_order_release);
 	return true;
 }

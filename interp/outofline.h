@@ -24,8 +24,15 @@ void tagtso_outofline_share(const struct tagtso_memop *op, const struct tagtso_f
  * made the memory shared. False if no slot is free. */
 bool tagtso_outofline_enter(ucontext_t *uc, uint32_t word);
 
+enum { TAGTSO_LOOP_WORDS = 64, TAGTSO_LOOP_EXITS = 7 };
+
+/* The same with a whole LL/SC loop, the `count` words from the interrupted pc on, of which only the exclusives access memory (tagtso_span_words). It runs until the
+ * code leaves it. False if no slot is free, or the loop has too many ways out. */
+bool tagtso_outofline_enter_loop(ucontext_t *uc, const uint32_t *words, unsigned count);
+
 /* If pc is in a slot: puts the thread back, to the next instruction when the word was executed (*finished), else to the word itself at its own address,
  * with a real fault to deliver; tag checks are as before. True if it was in a slot.
+ * In a loop: to where the code left it (*finished), else to the same place of the loop itself.
  * A sequence of MOPS that has moved to another kind of core is begun again by the kernel: *finished, at its prologue. */
 bool tagtso_outofline_leave(ucontext_t *uc, bool *finished);
 

@@ -2,6 +2,7 @@
 /* Interprets an LL/SC loop as one unit: emulating its load-exclusive alone would livelock. Handler code: no libc, no locks, no TLS. */
 #include "exec.h"
 
+#include "../alloc/tags.h"
 #include "alu.h"
 #include "decode.h"
 
@@ -201,21 +202,67 @@ static enum step store_exclusive(struct span *span, const struct tagtso_memop *o
 
 /* ---- everything else ----------------------------------------------------------------------------------------------------- */
 
-/* An ordinary access, done as it stands: its own pointer with the tag it has, its own ordering. */
+static bool overlap(uint64_t a, uint64_t bytes, uint64_t b, uint64_t more)
+{
+	return a < b + more && b < a + bytes;
+}
+
+/* With the tag in bits 59:56; shared memory is accessed in order (I1). */
+static enum tagtso_exec access_with(struct span *span, const struct tagtso_memop *op, uint64_t address, uint64_t top)
+{
+	enum tagtso_order order = TAGTSO_TAG_OF(top) == TAGTSO_TAG_SHARED ? TAGTSO_ORDERED : TAGTSO_PLAIN;
+	struct tagtso_fault fault;
+
+	return tagtso_exec(op, &span->frame, address | top, order, &fault);
+}
+
+/* An ordinary access, with its own pointer and the tag that it has (an island may have put it there), or else with one that the memory may have. Outside the
+ * window any tag will do. If it cannot be done here it is done by itself, after which the store-exclusive fails and the loop begins again. */
 static enum step other_access(struct span *span, const struct tagtso_memop *op)
 {
 	uint64_t address = tagtso_exec_address(op, &span->frame), bytes = tagtso_memop_bytes(op), top = 0;
-	struct tagtso_fault fault;
+	bool same = overlap(address, bytes, span->address & ~15ull, 16);
+	enum tagtso_exec result;
 
 	if (op->flags & TAGTSO_F_VECTOR ||
-	    (address <= (span->address | 15) && address + bytes > (span->address & ~15ull)))
+	    (op->flags & TAGTSO_F_STORE && overlap(address, bytes, span->address, span->bytes)))
 		return STEP_UNKNOWN;
 	if (op->addressing != TAGTSO_ADDR_LITERAL)
 		top = span->r[op->rn] & 0xffull << 56;
-	if (tagtso_exec(op, &span->frame, address | top, TAGTSO_PLAIN, &fault) != TAGTSO_EXEC_DONE)
+	result = access_with(span, op, address, same ? span->tag : top);
+	if (result == TAGTSO_EXEC_TAG)
+		result = access_with(span, op, address, (uint64_t)tagtso_tag_mine() << TAGTSO_TAG_SHIFT);
+	if (result == TAGTSO_EXEC_TAG)
+		result = access_with(span, op, address, (uint64_t)TAGTSO_TAG_SHARED << TAGTSO_TAG_SHIFT);
+	if (result == TAGTSO_EXEC_UNKNOWN || (result == TAGTSO_EXEC_TAG && (address ^ (address + bytes - 1)) >> 4))
 		return STEP_UNKNOWN;
+	if (result != TAGTSO_EXEC_DONE)
+		return STEP_COMMIT;
 	span->wrote |= (op->flags & TAGTSO_F_STORE) != 0;
 	return STEP_ON;
+}
+
+/* IRG Xd, Xn and LDG Xt, [Xn, #imm]: an ordinary access that was rewritten is a branch into an island, whose code has these. */
+static bool tag_instruction(struct span *span, uint32_t word)
+{
+	unsigned rd = word & 31, rn = word >> 5 & 31;
+	int64_t imm = (int64_t)((uint64_t)word << 43) >> 55;
+	struct tagtso_fault fault;
+	uint64_t value;
+
+	if ((word & 0xfffffc00) == 0x9adf1000) { /* Xm = XZR */
+		__asm__("irg %0, %1" : "=r"(value) : "r"((uint64_t)span->r[rn]));
+		span->r[rd] = value;
+	} else if ((word & 0xffe00c00) == 0xd9600000) {
+		if (tagtso_exec_ldg(span->r[rn] + (uint64_t)imm * 16, &value, &fault) != TAGTSO_EXEC_DONE)
+			return false;
+		if (rd != 31)
+			span->r[rd] = (span->r[rd] & ~(15ull << 56)) | (value & 15ull << 56);
+	} else {
+		return false;
+	}
+	span->r[TAGTSO_PC] += 4;
+	return true;
 }
 
 /* CLREX, DSB, DMB, ISB; the options of the barriers only make them weaker. */
@@ -275,7 +322,10 @@ static enum step memory(struct span *span, uint32_t word)
 	struct tagtso_memop op;
 
 	if (!tagtso_decode(word, &op))
-		return monitor_or_barrier(span, word) || pointer_authentication(span, word) ? STEP_ON : STEP_UNKNOWN;
+		return monitor_or_barrier(span, word) || pointer_authentication(span, word) ||
+		                       tag_instruction(span, word)
+		               ? STEP_ON
+		               : STEP_UNKNOWN;
 	switch (op.cls) {
 	case TAGTSO_LOAD_EX:
 	case TAGTSO_LOAD_EX_PAIR:
@@ -367,6 +417,54 @@ static uint64_t find_store(uint64_t pc, const struct tagtso_memop *load)
 	}
 	return last;
 }
+
+/* ---- a loop to be run elsewhere -------------------------------------------------------------------------------------------- */
+
+/* A word that does the same anywhere, and accesses memory only where the load-exclusive does. */
+static bool may_move(uint32_t word, const struct tagtso_memop *load)
+{
+	struct tagtso_memop op;
+
+	tagtso_decode(word, &op);
+	if (op.cls >= TAGTSO_LOAD_EX && op.cls <= TAGTSO_STORE_EX_PAIR)
+		return op.rn == load->rn;
+	if (op.cls != TAGTSO_OTHER)
+		return op.cls == TAGTSO_PREFETCH && op.addressing != TAGTSO_ADDR_LITERAL;
+	switch (word >> 24) {
+	case 0x94 ... 0x97: /* BL */
+	case 0xd4:          /* exceptions */
+	case 0xd6 ... 0xd7: /* branches to registers */
+		return false;
+	case 0xd5: /* hints, barriers, NZCV */
+		return (word & 0xfffff000) == 0xd5032000 || (word & 0xfffff000) == 0xd5033000 ||
+		       (word & 0xffdfffe0) == 0xd51b4200;
+	default:
+		return (word & 0x1f000000) != 0x10000000; /* ADR, ADRP */
+	}
+}
+
+static bool conditional_branch(uint32_t word)
+{
+	return (word & 0xff000000) == 0x54000000 || (word & 0x7c000000) == 0x34000000;
+}
+
+unsigned tagtso_span_words(const struct tagtso_memop *op, const struct tagtso_frame *frame, uint32_t *words,
+                           unsigned room)
+{
+	uint64_t first = frame->x[TAGTSO_PC], last = find_store(first, op);
+	unsigned count = last ? (unsigned)((last - first) / 4) + 1 : 0;
+
+	if (!count || count + 1 > room)
+		return 0;
+	words[0] = op->word;
+	for (unsigned i = 1; i < count; i++) {
+		if (!fetch(first + 4 * i, &words[i]) || !may_move(words[i], op))
+			return 0;
+	}
+	return fetch(last + 4, &words[count]) && conditional_branch(words[count]) ? count + 1 : count;
+}
+
+/* ---- the loop -------------------------------------------------------------------------------------------------------------- */
 
 static void copy(unsigned long long *to, const unsigned long long *from)
 {

@@ -205,9 +205,18 @@ static void fail_store_exclusive(struct trap *t)
 	score(t, TAGTSO_ORDERED);
 }
 
-static void unknown_span(struct trap *t)
+/* A loop that is not interpreted runs as it is, where nothing else traps. */
+static void unknown_span(struct trap *t, uint64_t va)
 {
+	uint32_t words[TAGTSO_LOOP_WORDS];
+	unsigned count = tagtso_span_words(t->op, &t->frame, words, TAGTSO_LOOP_WORDS);
+
 	note_unknown(t->op->word);
+	if (count) {
+		tagtso_outofline_share(t->op, &t->frame, va);
+		if (tagtso_outofline_enter_loop(t->frame.uc, words, count))
+			return;
+	}
 	if (t->site && atomic_fetch_add_explicit(&t->site->shared, 1, memory_order_relaxed) < SPAN_PATIENCE)
 		return;
 	tagtso_die("exclusive load %08x at %lx: a loop of unknown shape: please report it, with the code around it",
@@ -328,7 +337,7 @@ static void interpret(struct trap *t, uint64_t fault_va)
 		while (o == AGAIN);
 	}
 	if (o == GIVEN_UP && (t->op->cls == TAGTSO_LOAD_EX || t->op->cls == TAGTSO_LOAD_EX_PAIR))
-		unknown_span(t);
+		unknown_span(t, fault_va);
 	else if (o == GIVEN_UP)
 		unknown(t, fault_va);
 }

@@ -302,6 +302,8 @@ static const char *difference_of_slots(const struct slot_instance *it, struct sl
 {
 	if (a->faulted != b->faulted)
 		return a->faulted ? "only the native one faulted" : "only the one out of line faulted";
+	if (a->faulted)
+		count_fault(&a->fault);
 	if (a->faulted && memcmp(&a->fault, &b->fault, sizeof(a->fault)))
 		return "other faults";
 	if (memcmp(a->data, b->data, DATA_BYTES))

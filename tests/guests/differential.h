@@ -17,8 +17,9 @@ static struct {
 } options = { .count = 2000, .only = -1 };
 
 static unsigned failures;
-static unsigned absent;    /* words that this processor does not have */
-static unsigned unchecked; /* words that should have trapped, of a kind that some emulations do not check */
+static unsigned faults_seen[3]; /* compared: nothing mapped, not permitted, not aligned */
+static unsigned absent;         /* words that this processor does not have */
+static unsigned unchecked;      /* words that should have trapped, of a kind that some emulations do not check */
 
 /* ---- random ------------------------------------------------------------------------------------------------------------ */
 
@@ -247,6 +248,14 @@ static const char *difference_of_registers(const struct registers *a, const stru
 	return NULL;
 }
 
+static void count_fault(const struct tagtso_fault *fault)
+{
+	if (fault->signo == SIGSEGV && (fault->code == SEGV_MAPERR || fault->code == SEGV_ACCERR))
+		faults_seen[fault->code == SEGV_ACCERR]++;
+	else if (fault->signo == SIGBUS && fault->code == BUS_ADRALN)
+		faults_seen[2]++;
+}
+
 /* ESR_EL1.WnR: for LD<op> that fault, QEMU 10 sets it with tag checks off and not with them on. */
 static bool same_fault(const struct instance *it, const struct tagtso_fault *a, const struct tagtso_fault *b)
 {
@@ -261,6 +270,8 @@ static const char *difference(const struct instance *it, const struct outcome *a
 
 	if (a->faulted != b->faulted)
 		return a->faulted ? "only the native one faulted" : "only the interpreted one faulted";
+	if (a->faulted)
+		count_fault(&a->fault);
 	if (a->faulted && !same_fault(it, &a->fault, &b->fault)) {
 		snprintf(text, sizeof(text),
 		         "faults: native %d/%d at %llx esr %llx, interpreted %d/%d at %llx esr %llx", a->fault.signo,

@@ -75,6 +75,7 @@ struct sandbox {
 	uint32_t *code;
 	struct registers in, out;
 	struct vectors *vectors_in, *vectors_out; /* NULL: the run begins with whatever lies above bit 128 */
+	bool moves;                               /* interpret() lets the loop run elsewhere */
 	bool mte;                                 /* the words trap by themselves, by their tags */
 	uint32_t trapped;                         /* the word that BRK_TRAP stands for */
 	unsigned traps;                           /* interpreted so far */
@@ -319,8 +320,8 @@ static void process_init(void)
 	struct sigaction action = { .sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER };
 
 	have_mte = getauxval(AT_HWCAP2) & HWCAP2_MTE;
-	/* Synchronous checks; all tags may be generated. */
-	if (have_mte && prctl(PR_SET_TAGGED_ADDR_CTRL, 1ul | 1ul << 1 | 0xffff << 3, 0, 0, 0))
+	/* Synchronous checks; IRG inserts the memory's tag, as if it were this thread's. */
+	if (have_mte && prctl(PR_SET_TAGGED_ADDR_CTRL, 1ul | 1ul << 1 | 1ul << MEMORY_TAG << 3, 0, 0, 0))
 		have_mte = false;
 	sigaction(SIGSEGV, &action, NULL);
 	sigaction(SIGBUS, &action, NULL);

@@ -590,6 +590,7 @@ static const struct exception exceptions[] = {
 	{ WE_DECLINE, ORACLE_ALL, 0xfffffc00, 0xd9a00000, always, "stgm", "not for EL0" },
 	{ WE_DECLINE, ORACLE_ALL, 0xfffffc00, 0xd9e00000, always, "ldgm", "not for EL0" },
 	{ OTHER_FIELDS, ORACLE_ALL, 0xffdfff00, 0xd50b7700, always, "sys", "not known as guarded control stack" },
+	{ OTHER_FIELDS, ORACLE_ALL, 0xffe04c18, 0xf8a04818, always, "prfm", "older than RPRFM" },
 	{ OTHER_FIELDS, ORACLE_ALL, 0xffffff00, 0xd50b7400, always, "sys", "not known as DC GVA, DC GZVA" },
 
 	/* Where the disassembler is wrong, or older than the instruction. */
