@@ -20,9 +20,9 @@ struct tagtso_code {
 	_Atomic uint32_t holders;  /* 1 while the patcher works here */
 	_Atomic uint64_t base;     /* of the code; base == end: not in use */
 	_Atomic uint64_t end;
-	_Atomic uint64_t islands; /* first slot, aligned */
+	_Atomic uint64_t islands; /* aligned */
 	_Atomic uint64_t islands_end;
-	_Atomic uint64_t next; /* first slot never used; patcher only, read by handlers */
+	_Atomic uint64_t next; /* first byte never used; patcher only, read by handlers */
 };
 
 static struct tagtso_code ranges[MAX_RANGES];
@@ -88,17 +88,21 @@ bool tagtso_patch_is_code(uint64_t pc)
 	return find(pc, has_code) != NULL;
 }
 
-struct tagtso_site *tagtso_patch_island_site(uint64_t pc)
+struct tagtso_island *tagtso_code_island(uint64_t pc)
 {
-	const struct tagtso_island *island = (const void *)(uintptr_t)(pc & ~(uint64_t)(sizeof(*island) - 1));
+	struct tagtso_code *range = pc % 4 ? NULL : find(pc, has_island);
+	struct view v;
 
-	if (pc % 4 || pc % sizeof(*island) < offsetof(struct tagtso_island, code) || !find(pc, has_island))
+	if (!range || !look(range, &v) || !has_island(&v, pc))
 		return NULL;
-	/* The slot is one that the patcher has written, unless the range is being unmapped under a thread that runs
-	 * in it. */
-	if (island->magic != TAGTSO_ISLAND_MAGIC || !tagtso_site_valid(island->site))
-		return NULL;
-	return island->site;
+	for (uint64_t at = pc & ~(uint64_t)(TAGTSO_ISLAND_UNIT - 1); at >= v.islands; at -= TAGTSO_ISLAND_UNIT) {
+		struct tagtso_island *island = (struct tagtso_island *)(uintptr_t)at;
+
+		if (island->magic == TAGTSO_ISLAND_MAGIC)
+			return pc >= (uintptr_t)island->code && pc < (uintptr_t)(island->code + island->ncode) ? island
+			                                                                                       : NULL;
+	}
+	return NULL;
 }
 
 /* Makes a range ours to change, if it is not being changed. */
@@ -139,13 +143,13 @@ static void grow(uint32_t n)
 
 int tagtso_patch_add_code(uint64_t base, uint64_t size, uint64_t islands, uint64_t islands_size)
 {
-	const uint64_t slot = sizeof(struct tagtso_island);
+	const uint64_t unit = TAGTSO_ISLAND_UNIT;
 	struct view v = { .base = base, .end = base + size };
 
 	if (!size || v.end < base || islands + islands_size < islands)
 		return -EINVAL;
-	v.islands = (islands + slot - 1) & ~(slot - 1);
-	v.islands_end = (islands + islands_size) & ~(slot - 1);
+	v.islands = (islands + unit - 1) & ~(unit - 1);
+	v.islands_end = (islands + islands_size) & ~(unit - 1);
 	v.next = v.islands;
 	for (uint32_t i = 0; i < MAX_RANGES; i++) {
 		if (!is_free(&ranges[i]) || !own(&ranges[i]))
@@ -211,18 +215,24 @@ void tagtso_code_release(struct tagtso_code *code)
 	atomic_fetch_sub_explicit(&code->holders, 1, memory_order_release);
 }
 
-struct tagtso_island *tagtso_code_slot(struct tagtso_code *code)
+void tagtso_code_bounds(struct tagtso_code *code, uint64_t *base, uint64_t *end)
+{
+	*base = atomic_load_explicit(&code->base, memory_order_relaxed);
+	*end = atomic_load_explicit(&code->end, memory_order_relaxed);
+}
+
+struct tagtso_island *tagtso_code_place(struct tagtso_code *code, unsigned bytes)
 {
 	uint64_t next = atomic_load_explicit(&code->next, memory_order_relaxed);
 
-	if (next >= atomic_load_explicit(&code->islands_end, memory_order_relaxed))
+	if (atomic_load_explicit(&code->islands_end, memory_order_relaxed) - next < bytes)
 		return NULL;
 	return (struct tagtso_island *)(uintptr_t)next;
 }
 
-void tagtso_code_take(struct tagtso_code *code)
+void tagtso_code_take(struct tagtso_code *code, unsigned bytes)
 {
-	atomic_fetch_add_explicit(&code->next, sizeof(struct tagtso_island), memory_order_relaxed);
+	atomic_fetch_add_explicit(&code->next, bytes, memory_order_relaxed);
 }
 
 void tagtso_code_after_fork(void)

@@ -1,34 +1,66 @@
 /* SPDX-License-Identifier: MIT */
 /* The emulator's generated code and the island space near it. Lookups are handler code; the rest belongs to the
- * patcher and the memory hooks. tagtso_patch_add_code(), tagtso_patch_remove_code(), tagtso_patch_is_code() and
- * tagtso_patch_island_site() of patch.h are here too. */
+ * patcher and the memory hooks. tagtso_patch_add_code(), tagtso_patch_remove_code() and tagtso_patch_is_code() of
+ * patch.h are here too. */
 #ifndef TAGTSO_INTERP_CODE_H
 #define TAGTSO_INTERP_CODE_H
 
 #include <stdint.h>
 
-#include "form.h"
 #include "patch.h"
-#include "site.h"
 
 #define TAGTSO_ISLAND_MAGIC 0x6f73742d67617400u /* "\0tag-tso" */
 
-/* A slot of island space. Written once, by the patcher, before the site can branch to it; never used again for
- * another site while its code is registered, because a thread may stand in it for any time. */
+/* An island, with what it says about itself. Behind the header: ncode words of code; norig words as emitted, of the
+ * instructions from `pc` on, 0 for those that are not in the island; ncode numbers that say which instruction each
+ * code word belongs to (TAGTSO_MAP_ of stretch.h). Written once, by the patcher, before a site can branch to it; its
+ * place is never used again while its code is registered, because a thread may stand in it for any time.
+ *
+ * Islands begin at multiples of UNIT and are found by looking for the magic number downwards from a pc. None of their
+ * words can look like it: as an instruction 0x67617400 is unallocated, and no map entry has the bits of 0x7400. */
 struct tagtso_island {
 	uint64_t magic;
-	struct tagtso_site *site;
-	uint32_t code[TAGTSO_ISLAND_WORDS];
+	uint64_t pc; /* of orig[0] */
+	uint32_t bytes;
+	uint16_t ncode, norig;
+	_Atomic uint32_t retired; /* 1: there is a later one for this code; patcher to handlers */
+	uint32_t reserved;
+	uint32_t code[];
 };
-_Static_assert(sizeof(struct tagtso_island) == 128, "slots are found by masking the pc");
+_Static_assert(sizeof(struct tagtso_island) == 32, "header");
+enum { TAGTSO_ISLAND_UNIT = 64 };
+
+static inline unsigned tagtso_island_bytes(unsigned ncode, unsigned norig)
+{
+	unsigned bytes = (unsigned)sizeof(struct tagtso_island) + 4 * ncode + 4 * norig + 2 * ncode;
+
+	return (bytes + TAGTSO_ISLAND_UNIT - 1) / TAGTSO_ISLAND_UNIT * TAGTSO_ISLAND_UNIT;
+}
+
+static inline uint32_t *tagtso_island_orig(const struct tagtso_island *island)
+{
+	return (uint32_t *)(uintptr_t)(island->code + island->ncode);
+}
+
+static inline uint16_t *tagtso_island_map(const struct tagtso_island *island)
+{
+	return (uint16_t *)(tagtso_island_orig(island) + island->norig);
+}
+
+/* The island whose code holds pc, or NULL. Async-signal-safe, lock-free. */
+struct tagtso_island *tagtso_code_island(uint64_t pc);
 
 /* The generated code that holds pc, kept from being removed until tagtso_code_release(); NULL if there is none. */
 struct tagtso_code *tagtso_code_hold(uint64_t pc);
 void tagtso_code_release(struct tagtso_code *code);
 
-/* The next free slot of held code, NULL when there is none left, and taking it. Patcher only. */
-struct tagtso_island *tagtso_code_slot(struct tagtso_code *code);
-void tagtso_code_take(struct tagtso_code *code);
+/* The held code itself: [*base, *end). */
+void tagtso_code_bounds(struct tagtso_code *code, uint64_t *base, uint64_t *end);
+
+/* A free place for an island of so many bytes near held code, NULL when there is none left, and taking it. Patcher
+ * only. */
+struct tagtso_island *tagtso_code_place(struct tagtso_code *code, unsigned bytes);
+void tagtso_code_take(struct tagtso_code *code, unsigned bytes);
 
 /* In the child of fork: whoever held or was changing a range does not exist here. */
 void tagtso_code_after_fork(void);

@@ -25,6 +25,8 @@
  * as the emulator emitted it. */
 #include "form.h"
 
+#include "decode.h"
+
 /* What the fields of an instruction mean for the form of its class. */
 enum {
 	USES_RT = 1 << 0,
@@ -99,6 +101,8 @@ enum {
 	DMB_ISH = 0xd5033bbf,
 };
 
+enum { PATHS = 3 }; /* most ways through an island */
+
 /* The island while it is being written. */
 struct island {
 	const struct tagtso_memop *op;
@@ -107,6 +111,9 @@ struct island {
 	unsigned n;
 	uint64_t site, pc; /* of the instruction replaced; of out[0] */
 	uint8_t a, b;
+	bool inside;           /* the code goes on behind the last word */
+	unsigned nbacks;       /* then: words that will branch there */
+	unsigned backs[PATHS]; /* their places */
 };
 
 static void put(struct island *is, uint32_t word)
@@ -140,9 +147,9 @@ static void put_add_reg(struct island *is, unsigned rd, unsigned rn, unsigned rm
 	put(is, 0x8b200000 | RM(rm) | extend << 13 | shift << 10 | RN(rn) | RD(rd));
 }
 
-static void put_irg(struct island *is, unsigned rd, unsigned rn)
+uint32_t tagtso_form_irg(unsigned rd, unsigned rn)
 {
-	put(is, 0x9ac01000 | RM(31) | RN(rn) | RD(rd));
+	return 0x9ac01000 | RM(31) | RN(rn) | RD(rd);
 }
 
 /* rd = rn | 15 << 56: the tag of shared memory. Register 31 as rn would be XZR, not SP. */
@@ -169,7 +176,17 @@ static void patch_cbnz(struct island *is, unsigned at)
 
 static void put_back(struct island *is)
 {
+	if (is->inside)
+		is->backs[is->nbacks++] = is->n;
 	put(is, tagtso_form_branch(is->pc + 4 * is->n, is->site + 4));
+}
+
+/* Inside other code the last path falls through, and the others branch to where it ends. */
+static void join_paths(struct island *is)
+{
+	is->n--;
+	for (unsigned i = 0; i + 1 < is->nbacks; i++)
+		is->out[is->backs[i]] = tagtso_form_branch(4 * (uint64_t)is->backs[i], 4 * (uint64_t)is->n);
 }
 
 /* The emitted access with base a, without write-back: `bare` when a is the effective address, else with the emitted
@@ -215,6 +232,11 @@ static void put_writeback(struct island *is)
 		put_add(is, op->rn, op->rn, op->imm);
 }
 
+static bool keeps_offset(const struct tagtso_memop *op)
+{
+	return op->addressing == TAGTSO_ADDR_OFFSET || op->addressing == TAGTSO_ADDR_PRE;
+}
+
 /* The register that holds the base for the access: rn, or a after a = EA where there is no offset that the access
  * could keep. Adding first and tagging then matters where rn is the index and rm the pointer: a sum of a tagged
  * negative number carries into the tag. */
@@ -222,7 +244,7 @@ static unsigned put_base(struct island *is, bool *bare)
 {
 	const struct tagtso_memop *op = is->op;
 
-	*bare = op->addressing != TAGTSO_ADDR_OFFSET && op->addressing != TAGTSO_ADDR_PRE;
+	*bare = !keeps_offset(op);
 	if (op->addressing != TAGTSO_ADDR_REG)
 		return op->rn;
 	put_add_reg(is, is->a, op->rn, op->rm, op->extend, op->shift);
@@ -234,7 +256,7 @@ static void put_local(struct island *is)
 	bool bare;
 	unsigned base = put_base(is, &bare);
 
-	put_irg(is, is->a, base);
+	put(is, tagtso_form_irg(is->a, base));
 	put_plain(is, bare);
 	put_writeback(is);
 	put_back(is);
@@ -258,8 +280,7 @@ static void put_address(struct island *is)
 	if (op->addressing == TAGTSO_ADDR_REG)
 		put_add_reg(is, is->a, op->rn, op->rm, op->extend, op->shift);
 	else
-		put_add(is, is->a, op->rn,
-		        op->addressing == TAGTSO_ADDR_OFFSET || op->addressing == TAGTSO_ADDR_PRE ? op->imm : 0);
+		put_add(is, is->a, op->rn, keeps_offset(op) ? op->imm : 0);
 }
 
 static void put_mixed(struct island *is)
@@ -268,7 +289,7 @@ static void put_mixed(struct island *is)
 
 	put_address(is);
 	put(is, 0xd9600000 | RN(is->a) | RD(is->a)); /* LDG a, [a] */
-	put_irg(is, is->b, is->a);
+	put(is, tagtso_form_irg(is->b, is->a));
 	put(is, 0xca000000 | RM(is->a) | RN(is->b) | RD(is->b)); /* EOR b, b, a */
 	not_mine = put_cbnz(is, is->b);
 	put_plain(is, true);
@@ -338,23 +359,87 @@ uint32_t tagtso_form_branch(uint64_t from, uint64_t to)
 	return 0x14000000 | ((uint32_t)(distance / 4) & 0x03ffffff);
 }
 
+/* Fills in what depends on the instruction alone. False if it has no form. */
+static bool begin(struct island *is, const struct tagtso_memop *op, struct tagtso_scratch scratch)
+{
+	is->op = op;
+	is->a = scratch.a;
+	is->b = scratch.b;
+	if (op->cls >= TAGTSO_NCLASSES || !(classes[op->cls] & HAS_FORM) || is_unchecked(op))
+		return false;
+	if (is->a > 30 || is->b > 30 || is->a == is->b || uses(op, is->a) || uses(op, is->b) || loses_base(op))
+		return false;
+	is->enc = find_encoding(op->word);
+	return is->enc;
+}
+
+static void put_form(struct island *is, enum tagtso_form form)
+{
+	if (form == TAGTSO_FORM_LOCAL)
+		put_local(is);
+	else if (form == TAGTSO_FORM_SHARED)
+		put_shared(is);
+	else if (form == TAGTSO_FORM_MIXED)
+		put_mixed(is);
+}
+
 unsigned tagtso_form_encode(const struct tagtso_memop *op, enum tagtso_form form, struct tagtso_scratch scratch,
                             uint64_t site_pc, uint64_t island_pc, uint32_t out[TAGTSO_ISLAND_WORDS])
 {
-	struct island is = { .op = op, .out = out, .site = site_pc, .pc = island_pc, .a = scratch.a, .b = scratch.b };
+	struct island is = { .out = out, .site = site_pc, .pc = island_pc };
 
-	if (op->cls >= TAGTSO_NCLASSES || !(classes[op->cls] & HAS_FORM) || is_unchecked(op))
+	if (!begin(&is, op, scratch) || !in_reach(site_pc, island_pc))
 		return 0;
-	if (is.a > 30 || is.b > 30 || is.a == is.b || uses(op, is.a) || uses(op, is.b) || loses_base(op))
-		return 0;
-	is.enc = find_encoding(op->word);
-	if (!is.enc || !in_reach(site_pc, island_pc))
-		return 0;
-	if (form == TAGTSO_FORM_LOCAL)
-		put_local(&is);
-	else if (form == TAGTSO_FORM_SHARED)
-		put_shared(&is);
-	else if (form == TAGTSO_FORM_MIXED)
-		put_mixed(&is);
+	put_form(&is, form);
 	return is.n;
+}
+
+bool tagtso_form_possible(const struct tagtso_memop *op, struct tagtso_scratch scratch)
+{
+	struct island is = { 0 };
+
+	return begin(&is, op, scratch) && !(scratch.c && uses(op, scratch.c));
+}
+
+unsigned tagtso_form_inside(const struct tagtso_memop *op, enum tagtso_form form, struct tagtso_scratch scratch,
+                            uint32_t out[TAGTSO_ISLAND_WORDS])
+{
+	struct island is = { .out = out, .inside = true };
+
+	if (!begin(&is, op, scratch))
+		return 0;
+	put_form(&is, form);
+	join_paths(&is);
+	return is.n;
+}
+
+uint32_t tagtso_form_access(const struct tagtso_memop *op, unsigned base)
+{
+	struct island is = { .op = op, .enc = find_encoding(op->word), .a = (uint8_t)base };
+
+	return access_word(&is, !keeps_offset(op));
+}
+
+uint32_t tagtso_form_sum(const struct tagtso_memop *op, unsigned base)
+{
+	uint32_t word;
+	struct island is = { .out = &word };
+
+	put_add_reg(&is, base, op->rn, op->rm, op->extend, op->shift);
+	return word;
+}
+
+unsigned tagtso_form_writeback(const struct tagtso_memop *op, uint32_t out[2])
+{
+	struct island is = { .op = op, .out = out };
+
+	put_writeback(&is);
+	return is.n;
+}
+
+bool tagtso_form_is_access(uint32_t word)
+{
+	struct tagtso_memop op;
+
+	return tagtso_decode(word, &op) && (classes[op.cls] & HAS_FORM);
 }

@@ -10,11 +10,12 @@
 #include "memop.h"
 #include "site.h"
 
-enum { TAGTSO_ISLAND_WORDS = 28 }; /* code words of one island; with its 16-byte header it fills a 128-byte slot */
+enum { TAGTSO_ISLAND_WORDS = 28 }; /* most code words for one access */
 
-/* General-purpose registers that the emulator profile says are dead at every site: two, distinct, not 31. */
+/* General-purpose registers that the emulator profile says are dead at every site: distinct, not 31. */
 struct tagtso_scratch {
 	uint8_t a, b;
+	uint8_t c; /* a third, 0 = none: stretches keep tagged bases in them (stretch.h) */
 };
 
 /* Writes the island's words to out[] (room for TAGTSO_ISLAND_WORDS) for the instruction at site_pc, with the island
@@ -23,6 +24,25 @@ struct tagtso_scratch {
  * two scratch ones as they were before the instruction, so the site can be interpreted from its start. */
 unsigned tagtso_form_encode(const struct tagtso_memop *op, enum tagtso_form form, struct tagtso_scratch scratch,
                             uint64_t site_pc, uint64_t island_pc, uint32_t out[TAGTSO_ISLAND_WORDS]);
+
+/* The parts of a form, for accesses in the middle of other code (stretch.h). */
+
+/* True if the instruction has forms with these scratch registers. */
+bool tagtso_form_possible(const struct tagtso_memop *op, struct tagtso_scratch scratch);
+/* SHARED or MIXED, with the instruction that follows in the place of B site+4. Changes a and b. */
+unsigned tagtso_form_inside(const struct tagtso_memop *op, enum tagtso_form form, struct tagtso_scratch scratch,
+                            uint32_t out[TAGTSO_ISLAND_WORDS]);
+/* The emitted access, without write-back, by register `base`: rn with another tag; where addressing is by register
+ * offset, what tagtso_form_sum() makes. */
+uint32_t tagtso_form_access(const struct tagtso_memop *op, unsigned base);
+/* base = rn + offset, for addressing by register offset. */
+uint32_t tagtso_form_sum(const struct tagtso_memop *op, unsigned base);
+/* What write-back does to the base, to out[]; returns the number of words: 0, 1 or 2. */
+unsigned tagtso_form_writeback(const struct tagtso_memop *op, uint32_t out[2]);
+/* True for a word that is the access itself, of whatever form; the others of an island only prepare or follow it. */
+bool tagtso_form_is_access(uint32_t word);
+/* IRG rd, rn: rn with this thread's own tag. Register 31 as rn is SP. */
+uint32_t tagtso_form_irg(unsigned rd, unsigned rn);
 
 /* The word for the site: B island. 0 if out of reach. */
 uint32_t tagtso_form_branch(uint64_t from, uint64_t to);

@@ -1,14 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* Where a thread stands that was interrupted in an island.
  *
- * An island is up to three paths, each of which ends in B (form.h). Before the access of its path a thread has changed the scratch registers
- * only, so it can begin again at the site; after it, nothing is left to do but barriers, the write-back and the branch. */
+ * Before the access of an instruction a thread has changed scratch registers only, so it can begin again at the
+ * emitted instruction; after it, nothing is left to do but barriers, the write-back and a branch (form.h, stretch.h). */
 #include "island.h"
 
-#include <stdbool.h>
-
-#include "code.h"
-#include "decode.h"
+#include "stretch.h"
 
 static bool is_branch(uint32_t word)
 {
@@ -21,37 +18,61 @@ static bool is_barrier(uint32_t word)
 	return (word & UINT32_C(0xfffff0ff)) == UINT32_C(0xd50330bf);
 }
 
-/* LDG is none: to the decoder it is an instruction that it leaves alone. */
-static bool is_access(uint32_t word)
+void tagtso_island_write(struct tagtso_island *island, uint32_t orig, const uint32_t *words)
 {
-	struct tagtso_memop op;
+	uint16_t *map = tagtso_island_map(island), done = 0;
 
-	return tagtso_decode(word, &op);
-}
-
-static bool has_accessed(const uint32_t *code, unsigned at)
-{
-	while (at > 0 && !is_branch(code[at - 1])) {
-		if (is_access(code[--at]))
-			return true;
+	*tagtso_island_orig(island) = orig;
+	for (unsigned i = 0; i < island->ncode; i++) {
+		island->code[i] = words[i];
+		map[i] = is_branch(words[i]) ? TAGTSO_MAP_EXIT | TAGTSO_MAP_NONE : done;
+		if (is_branch(words[i]))
+			done = 0;
+		else if (tagtso_form_is_access(words[i]))
+			done = TAGTSO_MAP_DONE;
 	}
-	return false;
 }
 
-void tagtso_island_leave(const struct tagtso_site *site, unsigned long long *r)
+static unsigned word_at(const struct tagtso_island *island, uint64_t pc)
 {
-	uint64_t pc = atomic_load_explicit(&site->pc, memory_order_relaxed);
-	const struct tagtso_island *island =
-		(const struct tagtso_island *)(uintptr_t)(r[TAGTSO_PC] & ~(uint64_t)(sizeof(*island) - 1));
-	unsigned at = (unsigned)((r[TAGTSO_PC] - (uintptr_t)island->code) / 4);
+	return (unsigned)((pc - (uintptr_t)island->code) / 4);
+}
 
-	if (!has_accessed(island->code, at)) {
-		r[TAGTSO_PC] = pc;
+struct tagtso_instruction tagtso_island_instruction(const struct tagtso_island *island, uint64_t pc)
+{
+	unsigned index = tagtso_island_map(island)[word_at(island, pc)] & TAGTSO_MAP_INDEX;
+
+	if (index >= island->norig)
+		return (struct tagtso_instruction){ 0 };
+	return (struct tagtso_instruction){ island->pc + 4 * (uint64_t)index, tagtso_island_orig(island)[index] };
+}
+
+void tagtso_island_leave(const struct tagtso_island *island, unsigned long long *r)
+{
+	const uint16_t *map = tagtso_island_map(island);
+	unsigned at = word_at(island, r[TAGTSO_PC]), here = map[at];
+
+	if (here & TAGTSO_MAP_EXIT) {
+		tagtso_alu_step(island->code[at], r);
 		return;
 	}
-	for (; at < TAGTSO_ISLAND_WORDS && !is_branch(island->code[at]); at++) {
+	for (; at < island->ncode && (here & TAGTSO_MAP_DONE) && map[at] == here && !is_branch(island->code[at]);
+	     at++) {
 		if (!is_barrier(island->code[at]))
 			tagtso_alu_step(island->code[at], r);
 	}
-	r[TAGTSO_PC] = pc + 4;
+	r[TAGTSO_PC] = island->pc + 4 * (uint64_t)(here & TAGTSO_MAP_INDEX) + (here & TAGTSO_MAP_DONE ? 4 : 0);
+}
+
+uint64_t tagtso_island_resume(const struct tagtso_island *island, uint64_t pc)
+{
+	const uint16_t *map = tagtso_island_map(island);
+	unsigned at = word_at(island, pc), index = map[at] & TAGTSO_MAP_INDEX;
+
+	/* Acquire: whoever sees that the island is retired finds its successor at the code's own words. */
+	if (atomic_load_explicit(&island->retired, memory_order_acquire))
+		return 0;
+	while (at < island->ncode && (map[at] & TAGTSO_MAP_INDEX) == index)
+		at++;
+	return at < island->ncode ? (uintptr_t)(island->code + at) : 0;
 }

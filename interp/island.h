@@ -1,13 +1,31 @@
 /* SPDX-License-Identifier: MIT */
-/* Where a thread stands that was interrupted in an island. Pure C, no libc, no state: safe in a signal handler. */
+/* Where a thread stands that was interrupted in an island. Handler code. */
 #ifndef TAGTSO_INTERP_ISLAND_H
 #define TAGTSO_INTERP_ISLAND_H
 
-#include "alu.h"
-#include "site.h"
+#include <stdint.h>
 
-/* r: TAGTSO_NREGS registers as in alu.h. r[TAGTSO_PC] is in an island of `site`: makes r what it would be in the code as emitted, before its access or after it (I4). Orderings that the
- * island still had to make are left to the caller. */
-void tagtso_island_leave(const struct tagtso_site *site, unsigned long long *r);
+#include "alu.h"
+#include "code.h"
+
+/* Fills an island for one access: the words of its form (tagtso_form_encode), and what is to be known of them. The header is set already. */
+void tagtso_island_write(struct tagtso_island *island, uint32_t orig, const uint32_t *words);
+
+/* An instruction of the emulator's. */
+struct tagtso_instruction {
+	uint64_t pc;
+	uint32_t word; /* as emitted */
+};
+
+/* The instruction that the island's code word at pc belongs to; pc = 0 for a branch out of the island. */
+struct tagtso_instruction tagtso_island_instruction(const struct tagtso_island *island, uint64_t pc);
+
+/* r (tagtso_alu_step's, pc in the island) becomes what it is at a point of the emitted code: at the instruction if its
+ * access is still to come, behind it if it is done, its write-back included. */
+void tagtso_island_leave(const struct tagtso_island *island, unsigned long long *r);
+
+/* Where the code goes on in the island when the instruction of the code word at pc has been interpreted; 0 if it shall
+ * go on in the emitted code. */
+uint64_t tagtso_island_resume(const struct tagtso_island *island, uint64_t pc);
 
 #endif

@@ -6,7 +6,14 @@
  * A batch: the islands of all its sites are written and their caches cleaned; membarrier(SYNC_CORE), after which no
  * core can hold stale instructions of these islands; the words at the sites are exchanged by compare-and-swap; caches
  * again; membarrier(SYNC_CORE), after which every thread runs the new words. Until then a thread may run either word
- * of a site: both are right at every moment. */
+ * of a site: both are right at every moment.
+ *
+ * When requests pause, the islands of neighbouring sites are joined to stretches (stretch.h). A stretch repeats words
+ * that are not ours to watch: the emulator may free the block and write another one there. What holds it up is the
+ * site's own word: while that is a branch that we have written, the block is still the one for which we wrote it, since
+ * an emulator writes all words of a block before it runs it. So the site branches to an island of its own first; then
+ * the words around are read, the stretch is made, and they are read again; and then the word is exchanged, if it is
+ * still that branch. What the emulator's profile must promise is that the words of a block do not change in place. */
 #include "patch.h"
 
 #include <errno.h>
@@ -21,12 +28,14 @@
 #include "alloc/sys.h"
 #include "code.h"
 #include "decode.h"
+#include "island.h"
 #include "opinion.h"
 #include "shim/next.h"
 #include "shim/say.h"
 #include "shim/stats.h"
+#include "stretch.h"
 
-enum { BOX = 512, TRIES = 16, BATCH = 64, STACK = 256 * 1024 };
+enum { BOX = 512, TRIES = 16, BATCH = 64, STACK = 256 * 1024, PAUSE_MS = 2 };
 
 enum state { STOPPED, STARTING, RUNNING, STOPPING };
 
@@ -39,7 +48,10 @@ static _Atomic uint32_t state;   /* enum state; start and stop, which the shim d
 
 static pthread_t thread;                   /* start and stop */
 static struct tagtso_scratch scratch_regs; /* written by start, before the thread exists */
+static unsigned stretch_most;              /* written by start */
 static struct tagtso_opinion opinion;      /* the patcher's; opened by start */
+static struct tagtso_site *alone[BOX];     /* sites with islands of their own, to be joined; the patcher's */
+static _Atomic uint32_t nalone;            /* the patcher's; read by drain */
 
 /* One request on its way through a batch. */
 struct job {
@@ -134,15 +146,33 @@ static uint32_t load_word(uint32_t *word)
 	return __atomic_load_n(word, __ATOMIC_RELAXED);
 }
 
-/* The island that a word at pc branches to, if it is one of this site. */
-static uint64_t island_of(const struct tagtso_site *site, uint64_t pc, uint32_t word)
+static uint64_t branch_target(uint64_t pc, uint32_t word)
 {
 	int64_t offset = (int64_t)((uint64_t)word << 38) >> 36;
-	uint64_t target = pc + (uint64_t)offset;
 
-	if (word >> 26 != 5 || tagtso_patch_island_site(target) != site)
-		return 0;
-	return target;
+	return word >> 26 == 5 ? pc + (uint64_t)offset : 0;
+}
+
+/* The island that a word at pc branches to, if it does so in order to execute the instruction at pc there. */
+static struct tagtso_island *island_of_word(uint64_t pc, uint32_t word)
+{
+	uint64_t target = branch_target(pc, word);
+	struct tagtso_island *island = target ? tagtso_code_island(target) : NULL;
+
+	return island && tagtso_island_instruction(island, target).pc == pc ? island : NULL;
+}
+
+static uint32_t emitted_word(const struct tagtso_island *island, uint64_t pc)
+{
+	return tagtso_island_orig(island)[(pc - island->pc) / 4];
+}
+
+/* True if `word` at the site's place is a branch to an island that has this site in it. */
+static bool leads_to_island(const struct tagtso_site *site, uint64_t pc, uint32_t word)
+{
+	const struct tagtso_island *island = island_of_word(pc, word);
+
+	return island && emitted_word(island, pc) == site->op.word;
 }
 
 /* Both decoders, again, now: what is to be written stands for this instruction and no other. */
@@ -154,36 +184,63 @@ static bool decoders_agree(const struct tagtso_site *site, uint64_t pc)
 	       tagtso_opinion_agrees(&opinion, &site->op, pc);
 }
 
+/* Makes an island of code and what is known of it. NULL when there is no place that the site can branch to. `spare`
+ * bytes must be left behind it. */
+static struct tagtso_island *place_island(struct tagtso_code *code, uint64_t pc, unsigned ncode, unsigned norig,
+                                          uint64_t spare)
+{
+	unsigned bytes = tagtso_island_bytes(ncode, norig);
+	struct tagtso_island *island = tagtso_code_place(code, bytes + (unsigned)spare);
+
+	if (!island || !tagtso_form_branch(pc, (uintptr_t)island->code) ||
+	    !tagtso_form_branch(pc, (uintptr_t)(island->code + ncode)))
+		return NULL;
+	island->pc = pc;
+	island->bytes = bytes;
+	island->ncode = (uint16_t)ncode;
+	island->norig = (uint16_t)norig;
+	atomic_store_explicit(&island->retired, 0, memory_order_relaxed);
+	return island;
+}
+
+static void finish_island(struct tagtso_code *code, struct tagtso_island *island)
+{
+	island->magic = TAGTSO_ISLAND_MAGIC;
+	clean((uintptr_t)island, island->bytes);
+	TAGTSO_ADD(island_bytes, island->bytes);
+	tagtso_code_take(code, island->bytes);
+}
+
 static enum tagtso_refusal write_island(struct job *job, uint64_t pc)
 {
-	struct tagtso_island *slot = tagtso_code_slot(job->code);
+	struct tagtso_island *island = place_island(job->code, pc, TAGTSO_ISLAND_WORDS, 1, 0);
 	uint32_t words[TAGTSO_ISLAND_WORDS];
 	unsigned n;
 
-	if (!slot || !tagtso_form_branch(pc, (uintptr_t)slot->code))
+	if (!island)
 		return TAGTSO_REFUSED_REACH;
-	n = tagtso_form_encode(&job->site->op, job->form, scratch_regs, pc, (uintptr_t)slot->code, words);
+	n = tagtso_form_encode(&job->site->op, job->form, scratch_regs, pc, (uintptr_t)island->code, words);
 	if (!n)
 		return TAGTSO_REFUSED_FORM;
-	memcpy(slot->code, words, n * sizeof(*words));
-	slot->site = job->site;
-	slot->magic = TAGTSO_ISLAND_MAGIC;
-	clean((uintptr_t)slot, sizeof(*slot));
-	tagtso_code_take(job->code);
-	job->island = (uintptr_t)slot->code;
+	place_island(job->code, pc, n, 1, 0);
+	tagtso_island_write(island, job->site->op.word, words);
+	finish_island(job->code, island);
+	job->island = (uintptr_t)island->code;
 	return TAGTSO_REFUSED_NOT;
 }
 
-/* The island that the site has already, if it is still there and of the form asked for: code that was recycled came
- * back as it was. */
+/* The island that the site has already for itself, if it is still there and of the form asked for: code that was
+ * recycled came back as it was. Nothing is known of the words around it, so a stretch is not used again. */
 static bool find_island(struct job *job)
 {
-	uint64_t island = atomic_load_explicit(&job->site->island, memory_order_relaxed);
+	uint64_t pc = atomic_load_explicit(&job->site->pc, memory_order_relaxed);
+	struct tagtso_island *island =
+		tagtso_code_island(atomic_load_explicit(&job->site->island, memory_order_relaxed));
 
-	if (job->form != atomic_load_explicit(&job->site->form, memory_order_relaxed) ||
-	    tagtso_patch_island_site(island) != job->site)
+	if (job->form != atomic_load_explicit(&job->site->form, memory_order_relaxed) || !island || island->pc != pc ||
+	    island->norig != 1 || emitted_word(island, pc) != job->site->op.word)
 		return false;
-	job->island = island;
+	job->island = (uintptr_t)island->code;
 	return true;
 }
 
@@ -200,10 +257,15 @@ static enum tagtso_refusal prepare(struct job *job)
 	job->word = (uint32_t *)(uintptr_t)pc;
 	job->old = load_word(job->word);
 	job->new = site->op.word;
-	if (job->old != site->op.word && !island_of(site, pc, job->old))
+	if (job->old != site->op.word && !leads_to_island(site, pc, job->old))
 		return TAGTSO_REFUSED_STALE;
 	if (job->form == TAGTSO_FORM_EMITTED)
 		return TAGTSO_REFUSED_NOT;
+	if (job->old != job->new && job->form == atomic_load_explicit(&site->form, memory_order_relaxed)) {
+		job->new = job->old;
+		job->island = atomic_load_explicit(&site->island, memory_order_relaxed);
+		return TAGTSO_REFUSED_NOT;
+	}
 	if (!decoders_agree(site, pc))
 		return TAGTSO_REFUSED_CAPSTONE;
 	if (!find_island(job) && (refused = write_island(job, pc)))
@@ -277,6 +339,17 @@ static void refuse(struct job *job)
 	give_up(site);
 }
 
+/* If there are too many, this one keeps its own island. */
+static void join_later(struct tagtso_site *site)
+{
+	uint32_t n = atomic_load_explicit(&nalone, memory_order_relaxed);
+
+	if (stretch_most < 2 || n == BOX)
+		return;
+	alone[n] = site;
+	atomic_store_explicit(&nalone, n + 1, memory_order_relaxed);
+}
+
 static void finish(struct job *job)
 {
 	struct tagtso_site *site = job->site;
@@ -293,9 +366,155 @@ static void finish(struct job *job)
 		if (from != job->form && changes < UINT8_MAX)
 			atomic_store_explicit(&site->changes, changes + 1, memory_order_relaxed);
 		set_form(site, job->form, job->island);
+		if (job->old != job->new && job->form != TAGTSO_FORM_EMITTED)
+			join_later(site);
 	}
 	if (job->code)
 		tagtso_code_release(job->code);
+}
+
+/* ---- stretches ---- */
+
+/* A stretch in the making. */
+static struct {
+	struct tagtso_stretch s;
+	uint32_t raw[TAGTSO_STRETCH_WINDOW];                 /* the words, as they stand in the code */
+	struct tagtso_island *island[TAGTSO_STRETCH_WINDOW]; /* that they branch to, NULL for others */
+} joint;
+
+/* Reads the code around pc. */
+static void read_code(struct tagtso_code *code, uint64_t pc)
+{
+	const uint64_t half = 4 * TAGTSO_STRETCH_WINDOW / 2;
+	struct tagtso_stretch *s = &joint.s;
+	uint64_t base, end;
+
+	tagtso_code_bounds(code, &base, &end);
+	s->pc = pc - base < half ? base : pc - half;
+	s->n = (unsigned)((end - pc < half ? end : pc + half) - s->pc) / 4;
+	for (unsigned i = 0; i < s->n; i++) {
+		uint64_t at = s->pc + 4 * (uint64_t)i;
+		struct tagtso_site *site;
+
+		joint.raw[i] = s->words[i] = load_word((uint32_t *)(uintptr_t)at);
+		joint.island[i] = island_of_word(at, joint.raw[i]);
+		s->form[i] = TAGTSO_FORM_EMITTED;
+		s->entrance[i] = false;
+		if (!joint.island[i])
+			continue;
+		s->words[i] = emitted_word(joint.island[i], at);
+		site = tagtso_site_get(at, s->words[i]);
+		if (site)
+			s->form[i] = atomic_load_explicit(&site->form, memory_order_relaxed);
+	}
+}
+
+static bool is_stretch(const struct tagtso_island *island)
+{
+	return island->norig > 1;
+}
+
+static bool covers(const struct tagtso_island *island, uint64_t pc)
+{
+	return pc - island->pc < 4 * (uint64_t)island->norig && emitted_word(island, pc);
+}
+
+/* The stretch begins where the site is, and where the stretches do that have it already. */
+static bool plan(uint64_t pc)
+{
+	struct tagtso_stretch *s = &joint.s;
+
+	for (unsigned i = 0; i < s->n; i++)
+		s->entrance[i] = joint.island[i] && (s->pc + 4 * (uint64_t)i == pc ||
+		                                     (is_stretch(joint.island[i]) && covers(joint.island[i], pc)));
+	if (!tagtso_stretch_plan(s, stretch_most, scratch_regs))
+		return false;
+	for (unsigned i = s->first; i < s->end; i++)
+		s->entrance[i] = s->taken[i] && joint.island[i];
+	return true;
+}
+
+static struct tagtso_island *write_stretch(struct tagtso_code *code)
+{
+	struct tagtso_stretch *s = &joint.s;
+	struct tagtso_island *island = tagtso_code_place(code, 0);
+	uint64_t pc = s->pc + 4 * (uint64_t)s->first, base, end;
+
+	tagtso_code_bounds(code, &base, &end);
+	if (!island || !tagtso_stretch_encode(s, scratch_regs, (uintptr_t)island->code))
+		return NULL;
+	/* What is left is for sites that need an island of their own. */
+	island = place_island(code, pc, s->ncode, s->end - s->first, (end - base) / 2);
+	if (!island)
+		return NULL;
+	memcpy(island->code, s->code, s->ncode * sizeof(*s->code));
+	for (unsigned i = s->first; i < s->end; i++)
+		tagtso_island_orig(island)[i - s->first] = s->taken[i] ? s->words[i] : 0;
+	memcpy(tagtso_island_map(island), s->map, s->ncode * sizeof(*s->map));
+	finish_island(code, island);
+	return island;
+}
+
+static uint32_t *code_word(unsigned i)
+{
+	return (uint32_t *)(uintptr_t)(joint.s.pc + 4 * (uint64_t)i);
+}
+
+static bool is_unchanged(void)
+{
+	for (unsigned i = joint.s.first; i < joint.s.end; i++)
+		if (joint.s.taken[i] && load_word(code_word(i)) != joint.raw[i])
+			return false;
+	return true;
+}
+
+/* Each word is exchanged only if it is still the branch that was there before the words around it were read. */
+static void exchange_entrances(const struct tagtso_island *island)
+{
+	for (unsigned i = joint.s.first; i < joint.s.end; i++) {
+		uint32_t expected = joint.raw[i];
+		uint32_t word = joint.s.entrance[i] ? tagtso_form_branch((uintptr_t)code_word(i),
+		                                                         (uintptr_t)(island->code + joint.s.enter[i]))
+		                                    : 0;
+
+		if (!word || !__atomic_compare_exchange_n(code_word(i), &expected, word, false, __ATOMIC_SEQ_CST,
+		                                          __ATOMIC_RELAXED))
+			continue;
+		clean((uintptr_t)code_word(i), sizeof(uint32_t));
+		/* Release: pairs with tagtso_island_resume(). */
+		atomic_store_explicit(&joint.island[i]->retired, 1, memory_order_release);
+	}
+}
+
+static void join_site(struct tagtso_site *site)
+{
+	uint64_t pc = atomic_load_explicit(&site->pc, memory_order_relaxed);
+	struct tagtso_code *code = tagtso_code_hold(pc);
+	struct tagtso_island *own, *island;
+
+	if (!code)
+		return;
+	own = island_of_word(pc, load_word((uint32_t *)(uintptr_t)pc));
+	/* It may have been taken into a stretch by a neighbour. */
+	if (own && !is_stretch(own)) {
+		read_code(code, pc);
+		island = plan(pc) ? write_stretch(code) : NULL;
+		if (island && sync_cores() && is_unchanged()) {
+			exchange_entrances(island);
+			sync_cores();
+			TAGTSO_COUNT(stretches);
+		}
+	}
+	tagtso_code_release(code);
+}
+
+static void join_all(void)
+{
+	uint32_t n = atomic_load_explicit(&nalone, memory_order_relaxed);
+
+	for (uint32_t i = 0; i < n; i++)
+		join_site(alone[i]);
+	atomic_store_explicit(&nalone, 0, memory_order_release);
 }
 
 /* ---- batches ---- */
@@ -360,6 +579,7 @@ static void become_worker(void)
 
 static void *work(void *arg)
 {
+	const struct timespec pause = { .tv_nsec = PAUSE_MS * 1000000 };
 	struct job jobs[BATCH];
 	unsigned n;
 
@@ -368,8 +588,9 @@ static void *work(void *arg)
 	while (atomic_load_explicit(&state, memory_order_acquire) != STOPPING) {
 		/* Acquire: pairs with ring(). The bell is cleared first and the box looked at afterwards, so nothing
 		 * is overlooked. */
-		if (!atomic_exchange_explicit(&bell, 0, memory_order_acq_rel))
-			tagtso_sys(__NR_futex, &bell, FUTEX_WAIT_PRIVATE, 0, 0);
+		if (!atomic_exchange_explicit(&bell, 0, memory_order_acq_rel) &&
+		    tagtso_sys(__NR_futex, &bell, FUTEX_WAIT_PRIVATE, 0, nalone ? &pause : NULL) == -ETIMEDOUT)
+			join_all();
 		while ((n = gather(jobs)))
 			serve(jobs, n);
 	}
@@ -397,7 +618,7 @@ static int create_thread(void)
 	return -error;
 }
 
-int tagtso_patch_start(struct tagtso_scratch scratch)
+int tagtso_patch_start(struct tagtso_scratch scratch, unsigned stretch)
 {
 	uint32_t expected = STOPPED;
 	long error;
@@ -405,6 +626,7 @@ int tagtso_patch_start(struct tagtso_scratch scratch)
 	if (!atomic_compare_exchange_strong(&state, &expected, STARTING))
 		return 0;
 	scratch_regs = scratch;
+	stretch_most = stretch;
 	error = tagtso_sys(__NR_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE, 0, 0);
 	if (!error)
 		error = tagtso_opinion_open(&opinion);
@@ -426,6 +648,7 @@ static void empty_box(void)
 {
 	for (unsigned i = 0; i < BOX; i++)
 		atomic_store(&box[i], NULL);
+	atomic_store(&nalone, 0);
 	atomic_store(&pending, 0);
 	atomic_store(&bell, 0);
 	tagtso_site_each(forget, NULL);
@@ -455,6 +678,8 @@ void tagtso_patch_after_fork(void)
 
 void tagtso_patch_drain(void)
 {
-	while (atomic_load_explicit(&pending, memory_order_acquire) && atomic_load(&state) == RUNNING)
+	while ((atomic_load_explicit(&pending, memory_order_acquire) ||
+	        atomic_load_explicit(&nalone, memory_order_acquire)) &&
+	       atomic_load(&state) == RUNNING)
 		tagtso_sys(__NR_sched_yield);
 }

@@ -24,9 +24,6 @@ int tagtso_patch_add_code(uint64_t base, uint64_t size, uint64_t islands, uint64
 void tagtso_patch_remove_code(uint64_t base, uint64_t size);
 /* True if pc is in registered generated code. Async-signal-safe, lock-free. */
 bool tagtso_patch_is_code(uint64_t pc);
-/* The site whose island holds pc, or NULL. Async-signal-safe, lock-free. */
-struct tagtso_site *tagtso_patch_island_site(uint64_t pc);
-
 /* Asks the worker to give `site` the form in site->wanted; if it has that form (recycled code came back with the same
  * word at the same place, so the site traps outside its island), to branch to its island again. Async-signal-safe: a
  * lock-free ring and a futex wake. A full ring drops the request (site->wanted is set back to form, so that it is
@@ -35,7 +32,8 @@ void tagtso_patch_request(struct tagtso_site *site);
 
 /* Starts the worker thread (all signals blocked, no guest code): called when the shim wakes, before a second guest
  * thread runs. 0 or -errno. */
-int tagtso_patch_start(struct tagtso_scratch scratch);
+/* `stretch`: most instructions that an island takes over, 1 = the access alone. */
+int tagtso_patch_start(struct tagtso_scratch scratch, unsigned stretch);
 /* Ends the worker; called when the last guest thread ends, so that the process can end as it would without us. */
 void tagtso_patch_stop(void);
 /* In the child of fork: the worker does not exist there. */

@@ -23,7 +23,7 @@ struct tagtso_site {
 	struct tagtso_memop op;  /* 24 bytes */
 	_Atomic uint32_t local;  /* traps that were served plain since the last form change; handlers, relaxed */
 	_Atomic uint32_t shared; /* traps that were served ordered since the last form change; handlers, relaxed */
-	_Atomic uint64_t island; /* address of the island's first instruction, 0 = none; patcher only */
+	_Atomic uint64_t island; /* code of the last island for this site alone, 0 = none; patcher only */
 };
 _Static_assert(sizeof(struct tagtso_site) == 64, "one cache line");
 

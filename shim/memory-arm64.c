@@ -23,7 +23,7 @@
 
 enum {
 	CODE_MIN = 128 * 1024, /* smaller RWX mappings are call bridges, not translated code */
-	ISLANDS_PER_CODE = 2,  /* bytes of island space per byte of generated code; address space until used */
+	ISLANDS_PER_CODE = 4,  /* bytes of island space per byte of generated code; address space until used */
 };
 
 static long kernel_mmap(const struct tagtso_mmap *m, uint64_t len)

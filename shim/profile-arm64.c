@@ -99,9 +99,13 @@ static const struct tagtso_profile profiles[] = {
 	[TAGTSO_EMULATOR_BOX64] = { .name = "box64",
 	                            .recognise = box64_recognise,
 	                            .classify = box64_classify,
-	                            .scratch = { 8, 9 },
+	                            .scratch = { 8, 9, 29 },
+	                            .stretch = 128,
 	                            .environment = box64_environment },
-	[TAGTSO_EMULATOR_GENERIC] = { .name = "generic", .classify = generic_classify, .scratch = { 8, 9 } },
+	[TAGTSO_EMULATOR_GENERIC] = { .name = "generic",
+	                              .classify = generic_classify,
+	                              .scratch = { 8, 9 },
+	                              .stretch = 1 },
 };
 
 const struct tagtso_profile *tagtso_profile_find(unsigned emulator)

@@ -11,7 +11,6 @@
 #include "../alloc/sys.h"
 #include "../interp/island.h"
 #include "../interp/outofline.h"
-#include "../interp/patch.h"
 #include "export.h"
 #include "native.h"
 #include "next.h"
@@ -127,11 +126,11 @@ static struct kernel_sigaction read_theirs(int signo)
 
 static void leave_own_code(ucontext_t *uc)
 {
-	struct tagtso_site *site = tagtso_patch_island_site(uc->uc_mcontext.pc);
+	struct tagtso_island *island = tagtso_code_island(uc->uc_mcontext.pc);
 	bool finished;
 
-	if (site)
-		tagtso_island_leave(site, uc->uc_mcontext.regs);
+	if (island)
+		tagtso_island_leave(island, uc->uc_mcontext.regs);
 	else
 		tagtso_outofline_leave(uc, &finished);
 	/* in place of the barriers that are not reached now */

@@ -61,7 +61,8 @@ void tagtso_wake(void)
 	atomic_store(&tagtso_active, true);
 	tagtso_window_wake(me);
 	TAGTSO_COUNT(wakeups);
-	int e = tagtso_patch_start(tagtso_profile->scratch);
+	unsigned stretch = tagtso_knobs.stretch ? (unsigned)tagtso_knobs.stretch : tagtso_profile->stretch;
+	int e = tagtso_patch_start(tagtso_profile->scratch, stretch);
 
 	if (e)
 		tagtso_say("no thread for rewriting sites: error %d: accesses are interpreted, which is slow", -e);

@@ -55,8 +55,10 @@ struct trap {
 	const struct tagtso_memop *op;
 	struct tagtso_memop local; /* op, without a site */
 	siginfo_t *info;
-	bool generated; /* the pc is in the emulator's generated code, or in an island */
-	bool island;    /* in an island */
+	bool generated;               /* the pc is in the emulator's generated code, or in an island */
+	uint64_t pc;                  /* of the instruction as emitted */
+	struct tagtso_island *island; /* that the thread was in, or NULL */
+	uint64_t island_pc;           /* where in it */
 };
 
 /* --- reachability (I3) and the guest's own faults -------------------------------------------------------------------- */
@@ -85,17 +87,20 @@ static bool reach(uint64_t va, bool write)
 	return tagtso_window_open(va, tagtso_tag_mine());
 }
 
-/* A fault in an island is one of its site. The LDG of a MIXED island faults at the granule, before the access would at its first byte. */
-static void leave_island(struct tagtso_site *site, siginfo_t *info, ucontext_t *uc)
+/* A fault in an island is one of the emitted instruction. The LDG of a MIXED form faults at the granule, before the access would at its
+ * first byte. */
+static void leave_island(const struct tagtso_island *island, siginfo_t *info, ucontext_t *uc)
 {
 	bool is_ldg = (*(const uint32_t *)uc->uc_mcontext.pc & LDG_MASK) == LDG;
+	struct tagtso_instruction at = tagtso_island_instruction(island, uc->uc_mcontext.pc);
+	struct tagtso_memop op;
 
-	tagtso_island_leave(site, uc->uc_mcontext.regs);
-	if (is_ldg) {
+	tagtso_island_leave(island, uc->uc_mcontext.regs);
+	if (is_ldg && tagtso_decode(at.word, &op)) {
 		struct tagtso_frame frame;
 
 		tagtso_frame_init(&frame, uc);
-		info->si_addr = (void *)tagtso_exec_address(&site->op, &frame);
+		info->si_addr = (void *)tagtso_exec_address(&op, &frame);
 	}
 }
 
@@ -103,12 +108,12 @@ static void leave_island(struct tagtso_site *site, siginfo_t *info, ucontext_t *
 static void deliver(int signo, siginfo_t *info, ucontext_t *uc)
 {
 	uint64_t window = tagtso_window_of_alias((uint64_t)info->si_addr);
-	struct tagtso_site *site = tagtso_patch_island_site(uc->uc_mcontext.pc);
+	const struct tagtso_island *island = tagtso_code_island(uc->uc_mcontext.pc);
 
 	if (window)
 		info->si_addr = (void *)window;
-	if (site)
-		leave_island(site, info, uc);
+	if (island)
+		leave_island(island, info, uc);
 	tagtso_signals_chain(signo, info, uc);
 }
 
@@ -227,6 +232,18 @@ static void unknown_span(struct trap *t, uint64_t va)
 
 enum outcome { SERVED, AGAIN, GIVEN_UP };
 
+/* In an island the next instruction may be there too. All registers are as the island's code expects them: the
+ * interpreter writes those that the instruction writes, and no scratch register is among them (form.h). */
+static void go_on(struct trap *t)
+{
+	uint64_t pc = t->island && t->frame.uc->uc_mcontext.pc == t->pc + 4
+	                      ? tagtso_island_resume(t->island, t->island_pc)
+	                      : 0;
+
+	if (pc)
+		t->frame.uc->uc_mcontext.pc = pc;
+}
+
 static enum outcome finish(struct trap *t, enum tagtso_exec r, enum tagtso_order order,
                            const struct tagtso_fault *fault)
 {
@@ -236,6 +253,7 @@ static enum outcome finish(struct trap *t, enum tagtso_exec r, enum tagtso_order
 	switch (r) {
 	case TAGTSO_EXEC_DONE:
 		score(t, order);
+		go_on(t);
 		return SERVED;
 	case TAGTSO_EXEC_TAG:
 		TAGTSO_COUNT(retries);
@@ -344,28 +362,37 @@ static void interpret(struct trap *t, uint64_t fault_va)
 
 /* --- the site -------------------------------------------------------------------------------------------------------- */
 
-/* A trap in an island is a trap of its site: registers but the scratch ones are still those of before the instruction (form.h). False if the
- * instruction that trapped has been replaced since: a branch accesses no memory. */
+/* A trap in an island is a trap of the emitted instruction: registers but the scratch ones are still those of before it (form.h). False if
+ * the instruction that trapped has been replaced since: a branch accesses no memory. */
+static bool find_instruction(struct trap *t, ucontext_t *uc, uint32_t *word)
+{
+	t->island_pc = uc->uc_mcontext.pc;
+	t->island = tagtso_code_island(t->island_pc);
+	if (t->island) {
+		struct tagtso_instruction at = tagtso_island_instruction(t->island, t->island_pc);
+
+		TAGTSO_COUNT(traps_island);
+		uc->uc_mcontext.pc = at.pc;
+		*word = at.word;
+	} else {
+		*word = *(const volatile uint32_t *)uc->uc_mcontext.pc;
+	}
+	t->pc = uc->uc_mcontext.pc;
+	return (*word & B_MASK) != B;
+}
+
 static bool find_site(struct trap *t, ucontext_t *uc)
 {
-	t->site = tagtso_patch_island_site(uc->uc_mcontext.pc);
-	t->island = t->site;
-	if (t->site) {
-		TAGTSO_COUNT(traps_island);
-		uc->uc_mcontext.pc = atomic_load_explicit(&t->site->pc, memory_order_relaxed);
-		t->generated = true;
-	} else {
-		uint32_t word = *(const volatile uint32_t *)uc->uc_mcontext.pc;
+	uint32_t word;
 
-		if ((word & B_MASK) == B)
-			return false;
-		t->generated = tagtso_patch_is_code(uc->uc_mcontext.pc);
-		if (!t->generated)
-			TAGTSO_COUNT(traps_native);
-		t->site = tagtso_site_get(uc->uc_mcontext.pc, word);
-		if (!t->site)
-			tagtso_decode(word, &t->local);
-	}
+	if (!find_instruction(t, uc, &word))
+		return false;
+	t->generated = t->island || tagtso_patch_is_code(t->pc);
+	if (!t->generated)
+		TAGTSO_COUNT(traps_native);
+	t->site = tagtso_site_get(t->pc, word);
+	if (!t->site)
+		tagtso_decode(word, &t->local);
 	t->op = t->site ? &t->site->op : &t->local;
 	return true;
 }

@@ -14,7 +14,7 @@
 #include "interp/opinion.h"
 
 enum { ROUNDS = 150 };
-static const struct tagtso_scratch scratch = { 8, 9 };
+static const struct tagtso_scratch scratch = { 8, 9, 0 };
 static struct tagtso_opinion opinion;
 
 static uint64_t random_bits(void)
@@ -387,7 +387,7 @@ END_TEST
 
 START_TEST(bad_scratch_registers_are_refused)
 {
-	static const struct tagtso_scratch bad[] = { { 8, 8 }, { 31, 9 }, { 8, 31 }, { 40, 9 } };
+	static const struct tagtso_scratch bad[] = { { 8, 8, 0 }, { 31, 9, 0 }, { 8, 31, 0 }, { 40, 9, 0 } };
 	uint32_t out[TAGTSO_ISLAND_WORDS];
 	struct tagtso_memop op;
 

@@ -23,7 +23,7 @@ static uint64_t random_bits(void)
 
 static void begin(void)
 {
-	island = aligned_alloc(sizeof(*island), sizeof(*island));
+	island = aligned_alloc(TAGTSO_ISLAND_UNIT, tagtso_island_bytes(TAGTSO_ISLAND_WORDS, 1));
 	ck_assert_ptr_nonnull(island);
 }
 
@@ -35,15 +35,20 @@ static void end(void)
 /* The number of words of the island for `word`, 0 if it has none of this form. */
 static unsigned make(uint32_t word, enum tagtso_form form)
 {
-	const struct tagtso_scratch scratch = { 8, 9 };
+	const struct tagtso_scratch scratch = { 8, 9, 0 };
 	uint64_t pc = (uintptr_t)island + site_distance;
+	uint32_t words[TAGTSO_ISLAND_WORDS];
+	unsigned n;
 
-	memset(island, 0, sizeof(*island));
 	memset(&site, 0, sizeof(site));
 	atomic_store(&site.pc, pc);
 	if (!tagtso_decode(word, &site.op))
 		return 0;
-	return tagtso_form_encode(&site.op, form, scratch, pc, (uintptr_t)island->code, island->code);
+	n = tagtso_form_encode(&site.op, form, scratch, pc, (uintptr_t)island->code, words);
+	*island = (struct tagtso_island){ .pc = pc, .ncode = (uint16_t)n, .norig = 1 };
+	if (n)
+		tagtso_island_write(island, word, words);
+	return n;
 }
 
 static bool is_own_access(uint32_t word)
@@ -71,7 +76,7 @@ static void leave_from(unsigned at, const unsigned long long *before, unsigned l
 {
 	memcpy(after, before, TAGTSO_NREGS * sizeof(*after));
 	after[TAGTSO_PC] = (uintptr_t)&island->code[at];
-	tagtso_island_leave(&site, after);
+	tagtso_island_leave(island, after);
 }
 
 static void check_everywhere(unsigned words)
@@ -129,6 +134,7 @@ int main(void)
 	int failed;
 
 	suite_add_tcase(suite, tc);
+	tcase_set_timeout(tc, 120);
 	tcase_add_checked_fixture(tc, begin, end);
 	tcase_add_test(tc, before_the_access_at_the_site_and_after_it_behind_it);
 	srunner_run_all(runner, CK_ENV);

@@ -12,9 +12,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "interp/code.h"
+#include "interp/island.h"
 #include "interp/patch.h"
 #include "interp/site.h"
+#include "interp/stretch.h"
 #include "shim/stats.h"
 
 enum {
@@ -26,7 +27,7 @@ enum {
 	PRFM = 0xf9800000,
 	RET = 0xd65f03c0,
 };
-static const struct tagtso_scratch scratch = { 8, 9 };
+static const struct tagtso_scratch scratch = { 8, 9, 0 };
 static uint32_t *code; /* CODE bytes, then ISLANDS bytes of island space */
 
 static void write_code(unsigned at, uint32_t first, uint32_t second)
@@ -59,7 +60,7 @@ static void set_up(void)
 static void set_up_and_start(void)
 {
 	set_up();
-	ck_assert_int_eq(tagtso_patch_start(scratch), 0);
+	ck_assert_int_eq(tagtso_patch_start(scratch, 1), 0);
 }
 
 static void tear_down(void)
@@ -84,11 +85,22 @@ static void ask(struct tagtso_site *site, enum tagtso_form form)
 	tagtso_patch_drain();
 }
 
+/* The site that an address in an island stands for. */
+static struct tagtso_site *site_of_island(uint64_t pc)
+{
+	struct tagtso_island *island = tagtso_code_island(pc);
+	struct tagtso_instruction at = { 0 };
+
+	if (island)
+		at = tagtso_island_instruction(island, pc);
+	return at.pc ? tagtso_site_get(at.pc, at.word) : NULL;
+}
+
 static bool branches_to_island_of(unsigned at, const struct tagtso_site *site)
 {
 	uint64_t target = pc_of(at) + ((uint64_t)(code[at] & 0x03ffffff) << 2); /* forward: islands follow the code */
 
-	return code[at] >> 26 == 5 && tagtso_patch_island_site(target) == site && atomic_load(&site->island) == target;
+	return code[at] >> 26 == 5 && site_of_island(target) == site && atomic_load(&site->island) == target;
 }
 
 /* ---- the table of code ---- */
@@ -142,40 +154,38 @@ START_TEST(code_of_no_size_or_that_wraps_is_refused)
 }
 END_TEST
 
-START_TEST(only_a_pc_in_an_island_leads_to_a_site)
+START_TEST(only_a_pc_in_the_code_of_an_island_leads_to_it)
 {
 	struct tagtso_site *site = site_at(0, LDR_X0_X0);
-	uint64_t island, space = pc_of(0) + CODE;
+	uint64_t island, end, space = pc_of(0) + CODE;
 
 	write_code(0, LDR_X0_X0, RET);
 	ask(site, TAGTSO_FORM_MIXED);
 	island = atomic_load(&site->island);
-	ck_assert_uint_eq(island % 128, 16);
+	ck_assert_uint_eq(island, space + sizeof(struct tagtso_island));
+	end = island + 4 * tagtso_code_island(island)->ncode;
 	for (uint64_t pc = space - 64; pc < space + 4096; pc++)
-		ck_assert_ptr_eq(tagtso_patch_island_site(pc),
-		                 pc >= island && pc < island + 112 && pc % 4 == 0 ? site : NULL);
-	ck_assert_ptr_null(tagtso_patch_island_site(0));
-	ck_assert_ptr_null(tagtso_patch_island_site(pc_of(0)));
-	ck_assert_ptr_null(tagtso_patch_island_site(UINT64_MAX - 3));
+		ck_assert_ptr_eq(tagtso_code_island(pc),
+		                 pc >= island && pc < end && pc % 4 == 0 ? (void *)(uintptr_t)space : NULL);
+	for (uint64_t pc = island; pc < end; pc += 4)
+		ck_assert(site_of_island(pc) == site || *(uint32_t *)(uintptr_t)pc >> 26 == 5);
+	ck_assert_ptr_null(tagtso_code_island(0));
+	ck_assert_ptr_null(tagtso_code_island(pc_of(0)));
+	ck_assert_ptr_null(tagtso_code_island(UINT64_MAX - 3));
 }
 END_TEST
 
 START_TEST(an_island_with_a_broken_header_leads_nowhere)
 {
 	struct tagtso_site *site = site_at(0, LDR_X0_X0);
-	struct tagtso_island *slot;
+	struct tagtso_island *island;
 
 	write_code(0, LDR_X0_X0, RET);
 	ask(site, TAGTSO_FORM_LOCAL);
-	slot = (void *)(uintptr_t)(atomic_load(&site->island) - 16);
-	slot->site = (void *)((uintptr_t)site + 8);
-	ck_assert_ptr_null(tagtso_patch_island_site(site->island));
-	slot->site = (void *)0x1000;
-	ck_assert_ptr_null(tagtso_patch_island_site(site->island));
-	slot->site = site;
-	ck_assert_ptr_eq(tagtso_patch_island_site(site->island), site);
-	slot->magic ^= 1;
-	ck_assert_ptr_null(tagtso_patch_island_site(site->island));
+	island = tagtso_code_island(site->island);
+	ck_assert_ptr_nonnull(island);
+	island->magic ^= 1;
+	ck_assert_ptr_null(tagtso_code_island(site->island));
 }
 END_TEST
 
@@ -221,8 +231,8 @@ START_TEST(a_new_form_takes_a_new_island_and_the_old_one_still_leads_to_the_site
 	old = site->island;
 	ask(site, TAGTSO_FORM_MIXED);
 	ck_assert_uint_ne(site->island, old);
-	ck_assert_ptr_eq(tagtso_patch_island_site(old), site);
-	ck_assert_ptr_eq(tagtso_patch_island_site(site->island), site);
+	ck_assert_ptr_eq(site_of_island(old), site);
+	ck_assert_ptr_eq(site_of_island(site->island), site);
 }
 END_TEST
 
@@ -315,7 +325,7 @@ START_TEST(without_island_space_a_site_stays_as_emitted)
 	struct tagtso_site *site;
 
 	tagtso_patch_remove_code(pc_of(0), CODE);
-	ck_assert_int_eq(tagtso_patch_add_code(pc_of(0), CODE, pc_of(0) + CODE + 8, 128 + 128), 0);
+	ck_assert_int_eq(tagtso_patch_add_code(pc_of(0), CODE, pc_of(0) + CODE + 8, 256 + 64), 0);
 	for (unsigned i = 0; i < 2; i++) {
 		write_code(4 * i, LDR_X0_X0, RET);
 		site = site_at(4 * i, LDR_X0_X0);
@@ -515,7 +525,7 @@ START_TEST(the_thread_blocks_what_comes_from_outside_and_ends_when_stopped)
 	atomic_store(&site->wanted, TAGTSO_FORM_SHARED);
 	tagtso_patch_request(site);
 	ck_assert_uint_eq(site->wanted, TAGTSO_FORM_LOCAL);
-	ck_assert_int_eq(tagtso_patch_start(scratch), 0);
+	ck_assert_int_eq(tagtso_patch_start(scratch, 1), 0);
 	ask(site, TAGTSO_FORM_SHARED);
 	ck_assert_uint_eq(site->form, TAGTSO_FORM_SHARED);
 }
@@ -523,7 +533,7 @@ END_TEST
 
 START_TEST(starting_twice_is_starting_once)
 {
-	ck_assert_int_eq(tagtso_patch_start(scratch), 0);
+	ck_assert_int_eq(tagtso_patch_start(scratch, 1), 0);
 	tagtso_patch_stop();
 	tagtso_patch_stop();
 	ck_assert(thread_ends());
@@ -545,7 +555,7 @@ START_TEST(the_child_of_a_fork_can_start_its_own)
 
 		atomic_store(&site->wanted, TAGTSO_FORM_MIXED); /* asked for before the fork, never served */
 		tagtso_patch_after_fork();
-		good = site->wanted == TAGTSO_FORM_LOCAL && !tagtso_patch_start(scratch);
+		good = site->wanted == TAGTSO_FORM_LOCAL && !tagtso_patch_start(scratch, 1);
 		ask(site, TAGTSO_FORM_MIXED);
 		good &= branches_to_island_of(0, site) && site->form == TAGTSO_FORM_MIXED && load_by(0, &value) == 42;
 		_exit(good ? 0 : 1);
@@ -557,10 +567,207 @@ START_TEST(the_child_of_a_fork_can_start_its_own)
 }
 END_TEST
 
+/* ---- stretches ---- */
+
+enum {
+	LDR_X2_X0 = 0xf9400002,
+	LDR_X3_X0_8 = 0xf9400403,
+	LDR_X3_X0_16 = 0xf9400803,
+	LDR_X3_X0_POST = 0xf8408403, /* ldr x3, [x0], #8 */
+	ADD_X0_X2_X3 = 0x8b030040,
+	SUB_X0_X2_X3 = 0xcb030040,
+	ADD_X2_X2_X3 = 0x8b030042,
+	ADD_X4_X2_X3 = 0x8b030044,
+	MOV_X2_0 = 0xd2800002,
+	MOV_X3_0 = 0xd2800003,
+	MOV_X0_X2 = 0xaa0203e0,
+	MOV_X0_X4 = 0xaa0403e0,
+	SUB_X1_1 = 0xd1000421,
+	CBNZ_X1 = 0xb5000001,
+};
+
+static void set_up_with_stretches(void)
+{
+	set_up();
+	ck_assert_int_eq(tagtso_patch_start(scratch, TAGTSO_STRETCH_MOST), 0);
+}
+
+static void write_block(const uint32_t *words, unsigned n)
+{
+	memcpy(code, words, n * sizeof(*words));
+	__builtin___clear_cache((char *)code, (char *)(code + n));
+}
+
+static uint32_t back_to(unsigned from, unsigned to)
+{
+	return CBNZ_X1 | ((to - from) & 0x7ffff) << 5;
+}
+
+static uint64_t run_block(const uint64_t *data, uint64_t n)
+{
+	uint64_t (*function)(const uint64_t *, uint64_t) = (uint64_t(*)(const uint64_t *, uint64_t))(uintptr_t)pc_of(0);
+
+	return function(data, n);
+}
+
+/* The stretch that a word leads to, or NULL. */
+static struct tagtso_island *stretch_of(unsigned at)
+{
+	uint64_t target = pc_of(at) + ((uint64_t)(code[at] & 0x03ffffff) << 2);
+	struct tagtso_island *island = code[at] >> 26 == 5 ? tagtso_code_island(target) : NULL;
+
+	return island && island->norig > 1 ? island : NULL;
+}
+
+START_TEST(neighbouring_sites_are_joined)
+{
+	static const uint32_t block[] = { LDR_X2_X0, LDR_X3_X0_8, ADD_X0_X2_X3, RET };
+	const uint64_t data[] = { 1000, 234 };
+
+	write_block(block, 4);
+	ask(site_at(0, LDR_X2_X0), TAGTSO_FORM_LOCAL);
+	ck_assert_ptr_null(stretch_of(0));
+	ask(site_at(1, LDR_X3_X0_8), TAGTSO_FORM_LOCAL);
+	ck_assert_ptr_null(stretch_of(0)); /* the second does not lead to the first */
+	ck_assert_uint_eq(run_block(data, 0), 1234);
+	ask(site_at(0, LDR_X2_X0), TAGTSO_FORM_SHARED);
+	ck_assert_ptr_nonnull(stretch_of(0));
+	ck_assert_ptr_eq(stretch_of(0), stretch_of(1));
+	ck_assert_uint_eq(run_block(data, 0), 1234);
+	ask(site_at(1, LDR_X3_X0_8), TAGTSO_FORM_MIXED);
+	ck_assert_ptr_nonnull(stretch_of(0));
+	ck_assert_ptr_eq(stretch_of(0), stretch_of(1));
+	ck_assert_uint_eq(run_block(data, 0), 1234);
+	ck_assert_uint_eq(code[2], ADD_X0_X2_X3);
+	ck_assert_uint_eq(code[3], RET);
+	ck_assert_uint_eq(TAGTSO_STAT(stretches), 2);
+}
+END_TEST
+
+START_TEST(a_loop_moves_into_the_island)
+{
+	const uint32_t block[] = { MOV_X2_0, LDR_X3_X0_POST, ADD_X2_X2_X3, SUB_X1_1, back_to(4, 1), MOV_X0_X2, RET };
+	uint64_t data[100], sum = 0;
+	struct tagtso_island *island;
+
+	for (unsigned i = 0; i < 100; i++)
+		sum += data[i] = i * i;
+	write_block(block, 7);
+	ask(site_at(1, LDR_X3_X0_POST), TAGTSO_FORM_LOCAL);
+	island = stretch_of(1);
+	ck_assert_ptr_nonnull(island);
+	ck_assert_uint_eq(run_block(data, 100), sum);
+	/* from the second time on the loop does not pass by its place in the emitted code */
+	code[2] = 0;
+	__builtin___clear_cache((char *)(code + 2), (char *)(code + 3));
+	ck_assert_uint_eq(run_block(data, 100), sum);
+}
+END_TEST
+
+START_TEST(an_old_stretch_is_retired_when_there_is_a_new_one)
+{
+	static const uint32_t block[] = { LDR_X2_X0, LDR_X3_X0_8, ADD_X0_X2_X3, RET };
+	struct tagtso_island *old;
+
+	write_block(block, 4);
+	ask(site_at(1, LDR_X3_X0_8), TAGTSO_FORM_LOCAL);
+	ask(site_at(0, LDR_X2_X0), TAGTSO_FORM_LOCAL);
+	old = stretch_of(0);
+	ck_assert_ptr_nonnull(old);
+	ck_assert_uint_ne(tagtso_island_resume(old, (uintptr_t)old->code), 0);
+	ask(site_at(1, LDR_X3_X0_8), TAGTSO_FORM_SHARED);
+	ck_assert_ptr_nonnull(stretch_of(0));
+	ck_assert_ptr_ne(stretch_of(0), old);
+	ck_assert_uint_eq(tagtso_island_resume(old, (uintptr_t)old->code), 0);
+}
+END_TEST
+
+START_TEST(recycled_code_does_not_run_in_the_stretch_of_what_was_there)
+{
+	static const uint32_t before[] = { LDR_X2_X0, LDR_X3_X0_8, ADD_X0_X2_X3, RET };
+	static const uint32_t after[] = { LDR_X2_X0, LDR_X3_X0_16, SUB_X0_X2_X3, RET };
+	const uint64_t data[] = { 1000, 234, 1 };
+
+	write_block(before, 4);
+	ask(site_at(1, LDR_X3_X0_8), TAGTSO_FORM_LOCAL);
+	ask(site_at(0, LDR_X2_X0), TAGTSO_FORM_LOCAL);
+	ck_assert_ptr_nonnull(stretch_of(0));
+	write_block(after, 4);
+	/* as when it traps where it was emitted: it has its form, and asks for the branch to it */
+	tagtso_patch_request(site_at(0, LDR_X2_X0));
+	tagtso_patch_drain();
+	ck_assert_uint_eq(code[0] >> 26, 5);
+	ck_assert_uint_eq(run_block(data, 0), 999);
+	ask(site_at(1, LDR_X3_X0_16), TAGTSO_FORM_LOCAL);
+	ask(site_at(0, LDR_X2_X0), TAGTSO_FORM_MIXED);
+	ck_assert_ptr_nonnull(stretch_of(0));
+	ck_assert_uint_eq(run_block(data, 0), 999);
+}
+END_TEST
+
+START_TEST(blocks_that_are_written_again_and_again_keep_their_meaning)
+{
+	uint32_t block[] = { LDR_X2_X0, 0, ADD_X4_X2_X3, SUB_X1_1, back_to(4, 0), MOV_X0_X4, RET };
+	const uint64_t value = 1 << 20;
+	unsigned joined = 0;
+
+	for (unsigned generation = 0; generation < 3000; generation++) {
+		struct tagtso_site *site = site_at(0, LDR_X2_X0);
+
+		block[1] = MOV_X3_0 | generation << 5;
+		write_block(block, 7);
+		atomic_store(&site->wanted, TAGTSO_FORM_LOCAL);
+		tagtso_patch_request(site);
+		for (unsigned i = generation % 200; i; i--) {
+			ck_assert_uint_eq(run_block(&value, 3), value + generation);
+			sched_yield();
+		}
+		if (generation % 10 == 0)
+			tagtso_patch_drain();
+		joined += stretch_of(0) != NULL;
+		ck_assert_uint_eq(run_block(&value, 3), value + generation);
+	}
+	ck_assert_uint_gt(joined, 100);
+}
+END_TEST
+
+static const uint64_t pair[] = { 1000, 234 };
+
+static void *run_blocks(void *arg)
+{
+	while (!atomic_load_explicit(&over, memory_order_relaxed))
+		if (run_block(pair, 0) != 1234)
+			return NULL;
+	return arg;
+}
+
+START_TEST(threads_that_run_joined_sites_get_the_right_values_while_forms_change)
+{
+	static const uint32_t block[] = { LDR_X2_X0, LDR_X3_X0_8, ADD_X0_X2_X3, RET };
+	pthread_t threads[2];
+	void *result;
+
+	write_block(block, 4);
+	for (unsigned i = 0; i < 2; i++)
+		pthread_create(&threads[i], NULL, run_blocks, &over);
+	for (unsigned i = 1; i < 400; i++) {
+		ask(site_at(0, LDR_X2_X0), i % TAGTSO_NFORMS);
+		ask(site_at(1, LDR_X3_X0_8), i / 2 % TAGTSO_NFORMS);
+	}
+	atomic_store(&over, true);
+	for (unsigned i = 0; i < 2; i++) {
+		pthread_join(threads[i], &result);
+		ck_assert_ptr_nonnull(result);
+	}
+	ck_assert_uint_gt(TAGTSO_STAT(stretches), 50);
+	ck_assert_uint_eq(TAGTSO_STAT(rewrites_refused), 0);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("patch");
-	TCase *table = tcase_create("code"), *tc = tcase_create("patch");
+	TCase *table = tcase_create("code"), *tc = tcase_create("patch"), *stretches = tcase_create("stretches");
 	SRunner *runner = srunner_create(suite);
 	int failed;
 
@@ -573,7 +780,7 @@ int main(void)
 	suite_add_tcase(suite, tc);
 	tcase_set_timeout(tc, 120);
 	tcase_add_checked_fixture(tc, set_up_and_start, tear_down);
-	tcase_add_test(tc, only_a_pc_in_an_island_leads_to_a_site);
+	tcase_add_test(tc, only_a_pc_in_the_code_of_an_island_leads_to_it);
 	tcase_add_test(tc, an_island_with_a_broken_header_leads_nowhere);
 	tcase_add_test(tc, a_site_takes_each_form_and_goes_back_to_what_was_emitted);
 	tcase_add_test(tc, a_new_form_takes_a_new_island_and_the_old_one_still_leads_to_the_site);
@@ -591,6 +798,15 @@ int main(void)
 	tcase_add_test(tc, the_thread_blocks_what_comes_from_outside_and_ends_when_stopped);
 	tcase_add_test(tc, starting_twice_is_starting_once);
 	tcase_add_test(tc, the_child_of_a_fork_can_start_its_own);
+	suite_add_tcase(suite, stretches);
+	tcase_set_timeout(stretches, 120);
+	tcase_add_checked_fixture(stretches, set_up_with_stretches, tear_down);
+	tcase_add_test(stretches, neighbouring_sites_are_joined);
+	tcase_add_test(stretches, a_loop_moves_into_the_island);
+	tcase_add_test(stretches, an_old_stretch_is_retired_when_there_is_a_new_one);
+	tcase_add_test(stretches, recycled_code_does_not_run_in_the_stretch_of_what_was_there);
+	tcase_add_test(stretches, blocks_that_are_written_again_and_again_keep_their_meaning);
+	tcase_add_test(stretches, threads_that_run_joined_sites_get_the_right_values_while_forms_change);
 	srunner_run_all(runner, CK_ENV);
 	failed = srunner_ntests_failed(runner);
 	srunner_free(runner);

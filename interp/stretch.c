@@ -1,0 +1,511 @@
+/* SPDX-License-Identifier: MIT */
+/* Encodes a stretch. Pure C, builds on any host (I5).
+ *
+ * The instructions taken over stand in the order in which they were emitted. A scratch register may hold a base with
+ * this thread's own tag, from the IRG of one access to the next access by the same base: until the base is written,
+ * until a label, where it is not known which way the thread came, or until the scratch register is needed.
+ *
+ *   entrance ──► irg c, base (for each base held there) ─► b ┐
+ *                                                           ▼
+ *   emitted: ldr x1, [x10, #8]    irg c, x10;  ldr x1, [c, #8]
+ *            add x1, x1, #1       add x1, x1, #1
+ *            str x1, [x10, #8]    str x1, [c, #8]
+ *            cbnz x1, label       cbnz x1, label             in the stretch, or by way of B behind it
+ *            ret                  b (the RET)                what is not taken over stays where it was
+ */
+#include "stretch.h"
+
+#include <stddef.h>
+
+#include "decode.h"
+
+/* What a word is to a stretch. */
+enum kind {
+	STAYS,   /* is not taken over */
+	COPIED,  /* does the same at any address */
+	ACCESS,  /* the same, and accesses memory */
+	BRANCH,  /* conditional, with a target near by */
+	JUMP,    /* B */
+	LITERAL, /* load of a literal into a general-purpose register */
+};
+
+#define GROUP(word) ((word) >> 25 & 15)
+
+static int64_t signed_field(uint32_t word, unsigned low, unsigned width)
+{
+	return (int64_t)((uint64_t)word << (64 - low - width)) >> (64 - width);
+}
+
+static bool is_conditional(uint32_t word)
+{
+	return (word & 0xff000010) == 0x54000000 ||
+	       (word & 0x7c000000) == 0x34000000; /* B.cond; CBZ, CBNZ, TBZ, TBNZ */
+}
+
+static bool is_test_branch(uint32_t word)
+{
+	return (word & 0x7e000000) == 0x36000000;
+}
+
+/* NOP; DMB; CFINV, XAFLAG, AXFLAG; MRS and MSR of NZCV, FPCR, FPSR. */
+static bool is_plain_system(uint32_t word)
+{
+	uint32_t reg = word & 0xffdfffe0;
+
+	return word == 0xd503201f || (word & 0xfffff0ff) == 0xd50330bf || (word & 0xffffff9f) == 0xd500401f ||
+	       reg == 0xd51b4200 || reg == 0xd51b4400 || reg == 0xd51b4420;
+}
+
+static enum kind kind_of_access(uint32_t word, struct tagtso_memop *op)
+{
+	if (!tagtso_decode(word, op))
+		return STAYS;
+	switch (op->cls) {
+	case TAGTSO_LOAD:
+		if (op->addressing == TAGTSO_ADDR_LITERAL)
+			return (op->flags & TAGTSO_F_VECTOR) || op->rt == 31 ? STAYS : LITERAL;
+		return ACCESS;
+	case TAGTSO_STORE:
+	case TAGTSO_LOAD_PAIR:
+	case TAGTSO_STORE_PAIR:
+	case TAGTSO_LSE:
+	case TAGTSO_CAS:
+	case TAGTSO_CASP:
+	case TAGTSO_LOAD_LANE:
+	case TAGTSO_STORE_LANE:
+	case TAGTSO_LOAD_DUP:
+	case TAGTSO_LOAD_MULTI:
+	case TAGTSO_STORE_MULTI:
+		return ACCESS;
+	default:
+		return STAYS; /* an exclusive's loop is interpreted where it was emitted */
+	}
+}
+
+/* Fills *op for what is in the space of loads and stores. */
+static enum kind kind_of(uint32_t word, struct tagtso_memop *op)
+{
+	switch (GROUP(word)) {
+	case 8:
+	case 9:
+		return (word & 0x1f000000) == 0x10000000 ? STAYS : COPIED; /* ADR, ADRP */
+	case 10:
+	case 11:
+		if (is_conditional(word))
+			return BRANCH;
+		if ((word & 0xfc000000) == 0x14000000)
+			return JUMP;
+		return is_plain_system(word) ? COPIED : STAYS;
+	case 4:
+	case 6:
+	case 12:
+	case 14:
+		return kind_of_access(word, op);
+	case 5:
+	case 13:
+	case 7:
+	case 15:
+		return COPIED; /* data processing on registers */
+	default:
+		return STAYS;
+	}
+}
+
+/* In instructions, from the branch. */
+static int64_t branch_distance(uint32_t word)
+{
+	if ((word & 0xfc000000) == 0x14000000)
+		return signed_field(word, 0, 26);
+	return is_test_branch(word) ? signed_field(word, 5, 14) : signed_field(word, 5, 19);
+}
+
+static uint32_t with_distance(uint32_t word, int64_t distance)
+{
+	uint32_t d = (uint32_t)distance;
+
+	if ((word & 0xfc000000) == 0x14000000)
+		return 0x14000000 | (d & 0x03ffffff);
+	if (is_test_branch(word))
+		return (word & ~UINT32_C(0x0007ffe0)) | (d & 0x3fff) << 5;
+	return (word & ~UINT32_C(0x00ffffe0)) | (d & 0x7ffff) << 5;
+}
+
+/* ---- plan ---- */
+
+/* Instructions still to be looked at, in the order in which they were found: each at most once. */
+struct queue {
+	uint16_t index[TAGTSO_STRETCH_WINDOW];
+	unsigned head, tail;
+	bool seen[TAGTSO_STRETCH_WINDOW];
+};
+
+static void reach(const struct tagtso_stretch *s, struct queue *q, int64_t index)
+{
+	if (index < 0 || index >= s->n || q->seen[index])
+		return;
+	q->seen[index] = true;
+	q->index[q->tail++] = (uint16_t)index;
+}
+
+/* An access that has a form, but not with these scratch registers, keeps the island that it has. */
+static bool take(struct tagtso_stretch *s, struct queue *q, unsigned i, struct tagtso_scratch scratch)
+{
+	enum kind kind = kind_of(s->words[i], &s->op[i]);
+
+	if (kind == STAYS ||
+	    (s->form[i] != TAGTSO_FORM_EMITTED && (kind != ACCESS || !tagtso_form_possible(&s->op[i], scratch))))
+		return false;
+	s->taken[i] = true;
+	s->kind[i] = (uint8_t)kind;
+	if (kind == BRANCH || kind == JUMP)
+		reach(s, q, i + branch_distance(s->words[i]));
+	if (kind != JUMP)
+		reach(s, q, i + 1);
+	return true;
+}
+
+static void choose(struct tagtso_stretch *s, unsigned most, struct tagtso_scratch scratch)
+{
+	struct queue q = { .head = 0 };
+	unsigned taken = 0;
+
+	for (unsigned i = 0; i < s->n; i++) {
+		s->taken[i] = s->label[i] = false;
+		if (s->entrance[i])
+			reach(s, &q, i);
+	}
+	while (q.head < q.tail && taken < most)
+		taken += take(s, &q, q.index[q.head++], scratch);
+}
+
+static bool is_taken(const struct tagtso_stretch *s, int64_t index)
+{
+	return index >= 0 && index < s->n && s->taken[index];
+}
+
+/* Marks labels; true if the code goes round. */
+static bool find_labels(struct tagtso_stretch *s)
+{
+	bool loops = false;
+
+	for (unsigned i = s->first; i < s->end; i++) {
+		unsigned kind = s->taken[i] ? s->kind[i] : STAYS;
+		int64_t target = i + (kind == BRANCH || kind == JUMP ? branch_distance(s->words[i]) : 0);
+
+		if ((kind != BRANCH && kind != JUMP) || !is_taken(s, target))
+			continue;
+		s->label[target] = true;
+		loops |= target <= i;
+	}
+	return loops;
+}
+
+bool tagtso_stretch_plan(struct tagtso_stretch *s, unsigned most, struct tagtso_scratch scratch)
+{
+	unsigned accesses = 0;
+
+	choose(s, most, scratch);
+	s->first = s->n;
+	s->end = 0;
+	for (unsigned i = 0; i < s->n; i++) {
+		if (!s->taken[i]) {
+			s->entrance[i] = false;
+			continue;
+		}
+		if (s->first == s->n)
+			s->first = i;
+		s->end = i + 1;
+		accesses += s->form[i] != TAGTSO_FORM_EMITTED;
+	}
+	return accesses && (find_labels(s) || accesses > 1);
+}
+
+/* ---- code ---- */
+
+enum { HOLDERS = 3 };
+
+/* Scratch registers and the bases that they hold. */
+struct cache {
+	unsigned n; /* registers that there are */
+	uint8_t reg[HOLDERS];
+	uint8_t base[HOLDERS]; /* NOTHING, or 0..31 where 31 is SP */
+	unsigned age[HOLDERS]; /* when it was last used */
+};
+enum { NOTHING = 255 };
+
+/* A branch whose distance is not known yet. */
+struct fix {
+	unsigned at;
+	int32_t target; /* instruction, counted from words[0] */
+};
+
+struct encoder {
+	struct tagtso_stretch *s;
+	struct tagtso_scratch scratch;
+	uint64_t pc; /* of code[0] */
+	unsigned i;  /* instruction in work */
+	unsigned clock;
+	bool full;
+	struct cache cache;
+	struct cache before[TAGTSO_STRETCH_WINDOW]; /* what entrances have to restore */
+	struct fix fixes[TAGTSO_STRETCH_WINDOW];
+	unsigned nfixes;
+};
+
+static void put_as(struct encoder *e, uint32_t word, unsigned map)
+{
+	if (e->s->ncode == TAGTSO_STRETCH_WORDS) {
+		e->full = true;
+		return;
+	}
+	e->s->map[e->s->ncode] = (uint16_t)map;
+	e->s->code[e->s->ncode++] = word;
+}
+
+static void put(struct encoder *e, uint32_t word)
+{
+	put_as(e, word, e->i - e->s->first);
+}
+
+static void put_done(struct encoder *e, uint32_t word)
+{
+	put_as(e, word, (e->i - e->s->first) | TAGTSO_MAP_DONE);
+}
+
+/* B to the emitted instruction at index, which may lie outside the window. */
+static void put_exit(struct encoder *e, int64_t index)
+{
+	uint32_t word = tagtso_form_branch(e->pc + 4 * e->s->ncode, e->s->pc + (uint64_t)(4 * index));
+
+	e->full |= !word;
+	put_as(e, word, TAGTSO_MAP_EXIT | TAGTSO_MAP_NONE);
+}
+
+static void forget_all(struct cache *cache)
+{
+	for (unsigned k = 0; k < cache->n; k++)
+		cache->base[k] = NOTHING;
+}
+
+/* General-purpose register r is written: what it held, and what was made from it, is no longer so. */
+static void forget(struct cache *cache, unsigned r)
+{
+	for (unsigned k = 0; k < cache->n; k++)
+		if (cache->base[k] == r || cache->reg[k] == r)
+			cache->base[k] = NOTHING;
+}
+
+/* A scratch register to be overwritten: an empty one, else the one that was not used for the longest time. */
+static unsigned choose_holder(struct cache *cache)
+{
+	unsigned best = 0;
+
+	for (unsigned k = 1; k < cache->n; k++)
+		if (cache->base[best] != NOTHING && (cache->base[k] == NOTHING || cache->age[k] < cache->age[best]))
+			best = k;
+	cache->base[best] = NOTHING;
+	return best;
+}
+
+/* The register that holds base with the thread's own tag. */
+static unsigned tagged(struct encoder *e, unsigned base)
+{
+	struct cache *cache = &e->cache;
+	unsigned k = 0;
+
+	while (k < cache->n && cache->base[k] != base)
+		k++;
+	if (k == cache->n) {
+		k = choose_holder(cache);
+		put(e, tagtso_form_irg(cache->reg[k], base));
+		cache->base[k] = (uint8_t)base;
+	}
+	cache->age[k] = ++e->clock;
+	return cache->reg[k];
+}
+
+/* The registers that an access writes. SP is written by nothing but write-back and data processing. */
+static void forget_written(struct cache *cache, const struct tagtso_memop *op)
+{
+	bool general = !(op->flags & TAGTSO_F_VECTOR);
+
+	if (op->addressing == TAGTSO_ADDR_PRE || op->addressing == TAGTSO_ADDR_POST ||
+	    op->addressing == TAGTSO_ADDR_POST_REG)
+		forget(cache, op->rn);
+	if (general && (op->cls == TAGTSO_LOAD || op->cls == TAGTSO_LOAD_PAIR || op->cls == TAGTSO_LSE) && op->rt != 31)
+		forget(cache, op->rt);
+	if (general && op->cls == TAGTSO_LOAD_PAIR && op->rt2 != 31)
+		forget(cache, op->rt2);
+	if ((op->cls == TAGTSO_CAS || op->cls == TAGTSO_CASP) && op->rs != 31)
+		forget(cache, op->rs);
+	if (op->cls == TAGTSO_CASP)
+		forget(cache, op->rs + 1u);
+}
+
+static void put_local(struct encoder *e, const struct tagtso_memop *op)
+{
+	uint32_t writeback[2];
+	unsigned n = tagtso_form_writeback(op, writeback);
+
+	if (op->addressing == TAGTSO_ADDR_REG) {
+		unsigned reg = e->cache.reg[choose_holder(&e->cache)];
+
+		put(e, tagtso_form_sum(op, reg));
+		put(e, tagtso_form_irg(reg, reg));
+		put(e, tagtso_form_access(op, reg));
+	} else {
+		put(e, tagtso_form_access(op, tagged(e, op->rn)));
+	}
+	for (unsigned k = 0; k < n; k++)
+		put_done(e, writeback[k]);
+}
+
+static bool is_jump(uint32_t word)
+{
+	return (word & 0xfc000000) == 0x14000000;
+}
+
+static void put_inside(struct encoder *e, const struct tagtso_memop *op, enum tagtso_form form)
+{
+	uint32_t words[TAGTSO_ISLAND_WORDS];
+	unsigned n = tagtso_form_inside(op, form, e->scratch, words);
+	bool done = false;
+
+	forget(&e->cache, e->scratch.a);
+	forget(&e->cache, e->scratch.b);
+	for (unsigned k = 0; k < n; k++) {
+		if (done)
+			put_done(e, words[k]);
+		else
+			put(e, words[k]);
+		done = (done || tagtso_form_is_access(words[k])) && !is_jump(words[k]);
+	}
+}
+
+static void put_access(struct encoder *e)
+{
+	enum tagtso_form form = e->s->form[e->i];
+	const struct tagtso_memop *op = &e->s->op[e->i];
+
+	if (form == TAGTSO_FORM_LOCAL)
+		put_local(e, op);
+	else if (form == TAGTSO_FORM_EMITTED)
+		put(e, op->word);
+	else
+		put_inside(e, op, form);
+	forget_written(&e->cache, op);
+}
+
+/* LDR Xt, literal: ADRP Xt; LDR Xt, [Xt, #low]; with an ADD where the literal is not aligned. It reads the emulator's own constant, in the place where it is. */
+static void put_literal(struct encoder *e)
+{
+	uint32_t word = e->s->words[e->i], rt = word & 31, opc = word >> 30;
+	/* LDR Wt, LDR Xt, LDRSW Xt; unsigned offset, scaled by 4, 8, 4 */
+	static const uint32_t loads[] = { 0xb9400000, 0xf9400000, 0xb9800000 };
+	uint64_t pc = e->pc + 4 * e->s->ncode,
+		 address = e->s->pc + 4 * (uint64_t)e->i + (uint64_t)(4 * signed_field(word, 5, 19));
+	int64_t pages = (int64_t)(address >> 12) - (int64_t)(pc >> 12);
+	uint32_t low = address & 4095, scale = opc == 1 ? 8 : 4;
+
+	if (pages < -(1 << 20) || pages >= 1 << 20 || opc > 2) {
+		e->full = true;
+		return;
+	}
+	put(e, 0x90000000 | ((uint32_t)pages & 3) << 29 | ((uint32_t)(pages >> 2) & 0x7ffff) << 5 | rt);
+	if (low % scale) {
+		put(e, 0x91000000 | low << 10 | rt << 5 | rt);
+		low = 0;
+	}
+	put(e, loads[opc] | low / scale << 10 | rt << 5 | rt);
+	forget(&e->cache, rt);
+}
+
+/* The target is filled in when all instructions have their places. */
+static void put_branch(struct encoder *e)
+{
+	e->fixes[e->nfixes++] =
+		(struct fix){ .at = e->s->ncode, .target = (int32_t)(e->i + branch_distance(e->s->words[e->i])) };
+	put(e, e->s->words[e->i]);
+}
+
+/* Behind an instruction that goes on to the next one, which is somewhere else. */
+static bool falls_out(const struct tagtso_stretch *s, unsigned i)
+{
+	return s->kind[i] != JUMP && !is_taken(s, i + 1);
+}
+
+static void put_instruction(struct encoder *e)
+{
+	struct tagtso_stretch *s = e->s;
+	uint32_t word = s->words[e->i];
+	unsigned kind = s->kind[e->i];
+	int64_t target = e->i + (kind == BRANCH || kind == JUMP ? branch_distance(word) : 0);
+
+	if (s->label[e->i] || !is_taken(s, (int64_t)e->i - 1) || s->kind[e->i - 1] == JUMP)
+		forget_all(&e->cache);
+	e->before[e->i] = e->cache;
+	s->at[e->i] = (uint16_t)s->ncode;
+	if (kind == ACCESS)
+		put_access(e);
+	else if (kind == LITERAL)
+		put_literal(e);
+	else if (kind == JUMP && !is_taken(s, target))
+		put_exit(e, target);
+	else if (kind == BRANCH || kind == JUMP)
+		put_branch(e);
+	else
+		put(e, word);
+	/* Rd; where the field means something else, too much is forgotten. */
+	if (kind == COPIED)
+		forget(&e->cache, word & 31);
+	if (falls_out(s, e->i))
+		put_exit(e, e->i + 1);
+}
+
+/* Restores what the code expects at this instruction. */
+static void put_entrance(struct encoder *e)
+{
+	const struct cache *before = &e->before[e->i];
+	struct tagtso_stretch *s = e->s;
+
+	s->enter[e->i] = (uint16_t)s->ncode;
+	for (unsigned k = 0; k < before->n; k++)
+		if (before->base[k] != NOTHING)
+			put(e, tagtso_form_irg(before->reg[k], before->base[k]));
+	if (s->enter[e->i] == s->ncode) {
+		s->enter[e->i] = s->at[e->i];
+		return;
+	}
+	put(e, with_distance(0x14000000, (int64_t)s->at[e->i] - (int64_t)s->ncode));
+}
+
+/* Branches get their distances; those that leave the stretch do it by a B behind it, which reaches further. */
+static void fix_branches(struct encoder *e)
+{
+	for (unsigned k = 0; k < e->nfixes && !e->full; k++) {
+		const struct fix *f = &e->fixes[k];
+		struct tagtso_stretch *s = e->s;
+		unsigned to = is_taken(s, f->target) ? s->at[f->target] : s->ncode;
+
+		s->code[f->at] = with_distance(s->code[f->at], (int64_t)to - f->at);
+		if (to == s->ncode)
+			put_exit(e, f->target);
+	}
+}
+
+bool tagtso_stretch_encode(struct tagtso_stretch *s, struct tagtso_scratch scratch, uint64_t island_pc)
+{
+	struct encoder e = { .s = s, .scratch = scratch, .pc = island_pc };
+
+	e.cache = (struct cache){ .n = scratch.c ? 3 : 2, .reg = { scratch.a, scratch.b, scratch.c } };
+	forget_all(&e.cache);
+	s->ncode = 0;
+	for (e.i = s->first; e.i < s->end && !e.full; e.i++)
+		if (s->taken[e.i])
+			put_instruction(&e);
+	fix_branches(&e);
+	for (e.i = s->first; e.i < s->end && !e.full; e.i++)
+		if (s->entrance[e.i])
+			put_entrance(&e);
+	return !e.full;
+}
