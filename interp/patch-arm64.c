@@ -35,7 +35,7 @@
 #include "shim/stats.h"
 #include "stretch.h"
 
-enum { BOX = 512, TRIES = 16, BATCH = 64, STACK = 256 * 1024, PAUSE_MS = 2 };
+enum { BOX = 512, TRIES = 16, BATCH = 64, STACK = 256 * 1024, PAUSE_MS = 10 };
 
 enum state { STOPPED, STARTING, RUNNING, STOPPING };
 
@@ -385,7 +385,8 @@ static struct {
 /* Reads the code around pc. */
 static void read_code(struct tagtso_code *code, uint64_t pc)
 {
-	const uint64_t half = 4 * TAGTSO_STRETCH_WINDOW / 2;
+	/* Further away nothing is taken over, but by branches over more than that. */
+	const uint64_t half = 4 * (stretch_most < TAGTSO_STRETCH_WINDOW / 2 ? stretch_most : TAGTSO_STRETCH_WINDOW / 2);
 	struct tagtso_stretch *s = &joint.s;
 	uint64_t base, end;
 

@@ -495,8 +495,13 @@ static void fix_branches(struct encoder *e)
 
 bool tagtso_stretch_encode(struct tagtso_stretch *s, struct tagtso_scratch scratch, uint64_t island_pc)
 {
-	struct encoder e = { .s = s, .scratch = scratch, .pc = island_pc };
+	struct encoder e; /* most of it is written before it is read, and not all of it */
 
+	e.s = s;
+	e.scratch = scratch;
+	e.pc = island_pc;
+	e.clock = e.nfixes = 0;
+	e.full = false;
 	e.cache = (struct cache){ .n = scratch.c ? 3 : 2, .reg = { scratch.a, scratch.b, scratch.c } };
 	forget_all(&e.cache);
 	s->ncode = 0;
