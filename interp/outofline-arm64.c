@@ -337,9 +337,11 @@ void tagtso_outofline_reach(const struct tagtso_memop *op, const struct tagtso_f
 {
 	struct reach r = { op, frame, range, argument };
 
-	found(&r, fault > NEAR ? fault - NEAR : 0, 2 * NEAR);
-	if (op->cls != TAGTSO_OUT_OF_LINE)
+	if (op->cls != TAGTSO_OUT_OF_LINE || op->addressing == TAGTSO_REACH_NEAR) {
+		found(&r, fault > NEAR ? fault - NEAR : 0, 2 * NEAR);
 		return;
+	}
+	found(&r, fault, 1);
 	switch (op->addressing) {
 	case TAGTSO_REACH_OFFSETS:
 	case TAGTSO_REACH_VECTOR:
