@@ -472,7 +472,8 @@ static void resolve(struct state s, unsigned t)
 		s.handovers++;
 	} else {
 		me->from = (uint8_t)(1 << g);
-		s.conflicts += s.conflicts < setting->conflicts; /* no further: the states stay few */
+		s.conflicts = (uint8_t)(s.conflicts +
+		                        (s.conflicts < setting->conflicts)); /* no further: the states stay few */
 		if (s.conflicts >= setting->conflicts) {
 			me->from = (1 << GRANULES) - 1;
 			for (unsigned k = 0; k < GRANULES; k++) {
