@@ -166,9 +166,9 @@ sub transition {
     my @new = (stg(2, @at), mark());
     my @lock;
 
-    if ($g->{kind} =~ /^(claim|first-touch|wake|straddle)/) {
+    if ($g->{kind} =~ /^(claim|first-touch|straddle)/ && !$o->{no_lock}) {
         (undef, my $load) = look($self, $t, 'lock', 1);
-        @lock = $load unless $g->{kind} eq 'wake' || $o->{no_lock};
+        @lock = $load;
     }
     @new = (@new, 'MOV W7,#1', "STLR W7,[$address{lock}]") if $g->{kind} eq 'hand-over+revoke';
     return (@lock, @busy, @new) if $o->{no_barrier};
