@@ -265,7 +265,7 @@ static int inside(unsigned rounds)
 /* usage: differential_shim [ROUNDS]      of each of two threads at one word */
 int main(int argc, char **argv)
 {
-	const char *rounds = argc > 1 ? argv[1] : "50000";
+	const char *rounds = argc > 1 ? argv[1] : "20000";
 	const char *library = getenv("TAGTSO_LIB");
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
