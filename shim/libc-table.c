@@ -23,7 +23,7 @@ static long missing(void)
 }
 
 /* C23 changed only what 0b in front of a number means: where glibc is older than 2.38, the functions without the prefix do. */
-static void *look_up_older(const char *name)
+static const char *older_name(const char *name)
 {
 	static const char prefix[] = "__isoc23_";
 	size_t n = sizeof(prefix) - 1;
@@ -31,16 +31,17 @@ static void *look_up_older(const char *name)
 	for (size_t i = 0; i < n; i++)
 		if (name[i] != prefix[i])
 			return NULL;
-	return tagtso_next(name + n);
+	return name + n;
 }
 
-static void *look_up(unsigned index)
+/* objects: NULL where libraries may have been unloaded meanwhile. */
+static void *look_up(unsigned index, const struct tagtso_objects *objects)
 {
 	const char *name = tagtso_libc[index].name;
-	void *real = tagtso_next(name);
+	void *real = NULL;
 
-	if (!real)
-		real = look_up_older(name);
+	for (; name && !real; name = older_name(name))
+		real = objects ? tagtso_next_in(objects, name) : tagtso_next(name);
 	return real ? real : (void *)missing;
 }
 
@@ -52,7 +53,7 @@ void *tagtso_libc_resolve(unsigned index)
 	if (!atomic_load_explicit(&ready, memory_order_acquire))
 		real = tagtso_libc_early(index);
 	if (!real) {
-		real = look_up(index);
+		real = look_up(index, NULL);
 		atomic_store_explicit(&tagtso_libc[index].real, real, memory_order_relaxed);
 	}
 	errno = saved;
@@ -77,10 +78,12 @@ static void remember(unsigned index, const void *real)
 
 void tagtso_libc_init(void)
 {
+	struct tagtso_objects objects;
 	int saved = errno;
 
+	tagtso_objects_read(&objects);
 	for (unsigned i = 0; i < TAGTSO_NFN; i++) {
-		void *real = look_up(i);
+		void *real = look_up(i, &objects);
 
 		atomic_store_explicit(&tagtso_libc[i].real, real, memory_order_relaxed);
 		if (real != (void *)missing)

@@ -12,6 +12,7 @@
 #include "shim/knobs.h"
 #include "shim/libc-hooks.h"
 #include "shim/native.h"
+#include "shim/next.h"
 #include "shim/profile.h"
 #include "shim/state.h"
 
@@ -253,6 +254,24 @@ START_TEST(a_notification_by_a_thread_wakes_the_shim)
 }
 END_TEST
 
+START_TEST(names_looked_up_at_start_are_those_that_the_linker_finds)
+{
+	static const char *const names[] = {
+#define FUNCTION(ret, name, proto) #name,
+#include "shim/libc-all.def"
+#undef FUNCTION
+		"no_such_function",  "sin",           "environ", "pthread_cond_wait", "regexec",
+		"sched_setaffinity", "__libc_malloc",
+	};
+	struct tagtso_objects objects;
+
+	tagtso_objects_read(&objects);
+	ck_assert_uint_gt(objects.n, 2);
+	for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++)
+		ck_assert_msg(tagtso_next_in(&objects, names[i]) == tagtso_next(names[i]), "%s", names[i]);
+}
+END_TEST
+
 START_TEST(a_function_found_by_handle_is_replaced_by_ours)
 {
 	void *libc = dlopen("libc.so.6", RTLD_LAZY), *real = dlsym(libc, "pthread_mutex_lock");
@@ -300,6 +319,7 @@ int main(void)
 	tcase_add_test(tc, an_offered_system_call_is_answered_by_the_hook);
 	tcase_add_test(tc, io_uring_is_refused_unless_inert);
 	tcase_add_test(tc, a_notification_by_a_thread_wakes_the_shim);
+	tcase_add_test(tc, names_looked_up_at_start_are_those_that_the_linker_finds);
 	tcase_add_test(tc, a_function_found_by_handle_is_replaced_by_ours);
 	tcase_add_test(tc, long_vectors_and_lists_do_not_fit_the_stack_and_still_work);
 	suite_add_tcase(suite, tc);
