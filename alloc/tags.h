@@ -54,19 +54,22 @@ static inline void tagtso_tag_fill(uint64_t p, uint64_t bytes, unsigned tag)
 static inline int tagtso_tag_of_all(uint64_t p, uint64_t bytes)
 {
 	unsigned first = tagtso_tag_get(p);
-	uint64_t tag = (uint64_t)first << TAGTSO_TAG_SHIFT, differs = 0;
+	uint64_t tag = (uint64_t)first << TAGTSO_TAG_SHIFT, same = 1;
 	uint64_t a = 0, b = 0, c = 0, d = 0, e = 0, f = 0, g = 0, h = 0; /* LDG writes the four bits of the tag alone */
 
-	for (uint64_t end = p + bytes; p != end && !differs; p += UINT64_C(8) * TAGTSO_GRANULE) {
-		__asm__ volatile(".arch_extension memtag\n\t"
-		                 "ldg %0, [%8]\n\tldg %1, [%8, #16]\n\tldg %2, [%8, #32]\n\tldg %3, [%8, #48]\n\t"
-		                 "ldg %4, [%8, #64]\n\tldg %5, [%8, #80]\n\tldg %6, [%8, #96]\n\tldg %7, [%8, #112]"
-		                 : "+&r"(a), "+&r"(b), "+&r"(c), "+&r"(d), "+&r"(e), "+&r"(f), "+&r"(g), "+&r"(h)
-		                 : "r"(p)
-		                 : "memory");
-		differs = (a ^ tag) | (b ^ tag) | (c ^ tag) | (d ^ tag) | (e ^ tag) | (f ^ tag) | (g ^ tag) | (h ^ tag);
-	}
-	return differs ? -1 : (int)first;
+	for (uint64_t end = p + bytes; p != end && same; p += UINT64_C(8) * TAGTSO_GRANULE)
+		__asm__ volatile(
+			".arch_extension memtag\n\t"
+			"ldg %1, [%9]\n\tldg %2, [%9, #16]\n\tldg %3, [%9, #32]\n\tldg %4, [%9, #48]\n\t"
+			"ldg %5, [%9, #64]\n\tldg %6, [%9, #80]\n\tldg %7, [%9, #96]\n\tldg %8, [%9, #112]\n\t"
+			"cmp %1, %10\n\tccmp %2, %10, #0, eq\n\tccmp %3, %10, #0, eq\n\tccmp %4, %10, #0, eq\n\t"
+			"ccmp %5, %10, #0, eq\n\tccmp %6, %10, #0, eq\n\tccmp %7, %10, #0, eq\n\tccmp %8, %10, #0, "
+			"eq\n\t"
+			"cset %0, eq"
+			: "=&r"(same), "+&r"(a), "+&r"(b), "+&r"(c), "+&r"(d), "+&r"(e), "+&r"(f), "+&r"(g), "+&r"(h)
+			: "r"(p), "r"(tag)
+			: "memory", "cc");
+	return same ? (int)first : -1;
 }
 
 /* The running thread's own tag, as the hardware will insert it: 0 for a thread without an owner id. The include mask of

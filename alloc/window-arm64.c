@@ -137,17 +137,32 @@ static bool index_prepare(uint64_t va, uint64_t len)
 	return true;
 }
 
-static void index_set(uint64_t va, uint32_t index)
+/* Of consecutive pages that are in one leaf: index, index+step, ... */
+static void index_set_in_leaf(uint64_t va, uint32_t pages, uint32_t index, uint32_t step)
 {
 	_Atomic uint32_t *leaf = atomic_load_explicit(&tagtso_window.leaf[va >> 30], memory_order_relaxed);
-	uint32_t at = va >> TAGTSO_PAGE_SHIFT & (LEAF_ENTRIES - 1);
+	uint32_t from = va >> TAGTSO_PAGE_SHIFT & (LEAF_ENTRIES - 1), to = from + pages;
 	struct used *u = &used[va >> 30];
 
-	if (at < u->from)
-		u->from = at;
-	if (at >= u->to)
-		u->to = at + 1;
-	atomic_store_explicit(&leaf[at], index, memory_order_release);
+	if (from < u->from)
+		u->from = from;
+	if (to > u->to)
+		u->to = to;
+	for (uint32_t at = from; at < to; at++, index += step)
+		atomic_store_explicit(&leaf[at], index, memory_order_release);
+}
+
+static void index_set(uint64_t va, uint64_t pages, uint32_t index, uint32_t step)
+{
+	while (pages) {
+		uint64_t room = LEAF_ENTRIES - (va >> TAGTSO_PAGE_SHIFT & (LEAF_ENTRIES - 1));
+		uint32_t n = (uint32_t)(pages < room ? pages : room);
+
+		index_set_in_leaf(va, n, index, step);
+		va += (uint64_t)n << TAGTSO_PAGE_SHIFT;
+		pages -= n;
+		index += n * step;
+	}
 }
 
 /* A stretch of window pages: consecutive addresses and indices, one protection, all reached or none. */
@@ -340,13 +355,13 @@ static void publish(uint64_t va, uint64_t pages, uint32_t index, int prot, unsig
 		struct tagtso_page *p = &tagtso_window.page[index + k];
 
 		p->prot = (uint8_t)prot;
-		p->flags = (uint8_t)flags;
+		atomic_store_explicit(&p->flags, (uint8_t)flags, memory_order_relaxed);
 		p->handovers = 0;
 		p->conflicts = 0;
 		p->chunk = (uint8_t)chunk;
 		atomic_store_explicit(&p->va, va + (k << TAGTSO_PAGE_SHIFT), memory_order_relaxed);
-		index_set(va + (k << TAGTSO_PAGE_SHIFT), index + (uint32_t)k);
 	}
+	index_set(va, pages, index, 1); /* releases what was written above */
 }
 
 static void forget(uint64_t va, uint64_t end);
@@ -456,8 +471,7 @@ static void forget(uint64_t va, uint64_t end)
 		uint64_t len = s.end - s.va;
 
 		stretch_lock(&s);
-		for (uint64_t k = 0; k < len >> TAGTSO_PAGE_SHIFT; k++)
-			index_set(s.va + (k << TAGTSO_PAGE_SHIFT), 0);
+		index_set(s.va, len >> TAGTSO_PAGE_SHIFT, 0, 0);
 		tagtso_sys(__NR_mmap, s.va, len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1,
 		           0);
 		for (uint64_t k = 0; k < len >> TAGTSO_PAGE_SHIFT; k++)

@@ -36,13 +36,8 @@ static bool one_piece(uint64_t va, uint64_t size, uint32_t first)
 	return true;
 }
 
-void *tagtso_native(const volatile void *pointer, size_t size)
+static __attribute__((noinline)) void *move(uint64_t va, size_t size, uint32_t index)
 {
-	uint64_t va = (uint64_t)pointer;
-	uint32_t index = tagtso_window_index(va);
-
-	if (!index)
-		return (void *)va;
 	TAGTSO_COUNT(syscalls_laundered);
 	if (!one_piece(va, size, index)) {
 		share(va, size ? size : 2 * TAGTSO_PAGE_SIZE);
@@ -51,6 +46,14 @@ void *tagtso_native(const volatile void *pointer, size_t size)
 	if (tagtso_knobs.native == TAGTSO_NATIVE_SHARE && tagtso_is_active())
 		share(va, size ? size : 1);
 	return (void *)tagtso_window_at(tagtso_window.alias, index, va);
+}
+
+/* Most pointers are the emulator's own, and leave here without a frame. */
+void *tagtso_native(const volatile void *pointer, size_t size)
+{
+	uint32_t index = tagtso_window_index((uint64_t)pointer);
+
+	return index ? move((uint64_t)pointer, size, index) : (void *)(uintptr_t)pointer;
 }
 
 void *tagtso_native_back(const void *pointer)
