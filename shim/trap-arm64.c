@@ -16,6 +16,7 @@
 #include "../alloc/sys.h"
 #include "../alloc/tags.h"
 #include "../alloc/window.h"
+#include "../interp/alu.h"
 #include "../interp/decode.h"
 #include "../interp/exec.h"
 #include "../interp/island.h"
@@ -35,6 +36,7 @@
 #endif
 
 enum {
+	RUN_GAP = 12,         /* instructions between two accesses of a run: more are quicker run than interpreted */
 	SPAN_LIMIT = 4096,    /* instructions of one LL/SC loop interpreted in one trap */
 	SPAN_PATIENCE = 1000, /* times that an LL/SC loop of unknown shape may come back before the process is ended */
 	ESR_WNR = 1 << 6,     /* the faulting access was a write */
@@ -59,6 +61,7 @@ struct trap {
 	uint64_t pc;                  /* of the instruction as emitted */
 	struct tagtso_island *island; /* that the thread was in, or NULL */
 	uint64_t island_pc;           /* where in it */
+	bool done;                    /* carried out: the registers are those after it */
 };
 
 /* --- reachability (I3) and the guest's own faults -------------------------------------------------------------------- */
@@ -252,6 +255,7 @@ static enum outcome finish(struct trap *t, enum tagtso_exec r, enum tagtso_order
 
 	switch (r) {
 	case TAGTSO_EXEC_DONE:
+		t->done = true;
 		score(t, order);
 		go_on(t);
 		return SERVED;
@@ -397,9 +401,68 @@ static bool find_site(struct trap *t, ucontext_t *uc)
 	return true;
 }
 
+/* --- runs --------------------------------------------------------------------------------------------------------------
+ * What follows an interpreted instruction may be interpreted in the same trap: a trap costs more than tens of instructions. Only the
+ * emulator's own code, only instructions that are known, and only accesses to the window, which would trap too. */
+
+static bool is_simple_access(unsigned cls)
+{
+	return cls >= TAGTSO_LOAD && cls <= TAGTSO_CASP;
+}
+
+/* The access at pc, if it is one for a run. */
+static bool find_next_access(struct trap *t, uint32_t word)
+{
+	if (!tagtso_decode(word, &t->local) || !is_simple_access(t->local.cls) ||
+	    t->local.addressing == TAGTSO_ADDR_LITERAL)
+		return false;
+	if (!tagtso_window_index(tagtso_exec_address(&t->local, &t->frame)))
+		return false;
+	t->pc = t->frame.uc->uc_mcontext.pc;
+	t->island = NULL;
+	t->site = tagtso_site_get(t->pc, word);
+	t->op = t->site ? &t->site->op : &t->local;
+	return true;
+}
+
+/* Goes over instructions that access no memory. True if one comes that is for the run. */
+static bool step_to_access(struct trap *t, unsigned *left)
+{
+	unsigned long long *r = t->frame.x;
+	uint64_t page = 0;
+
+	for (unsigned gap = 0; gap < RUN_GAP && *left; gap++) {
+		uint64_t here = r[TAGTSO_PC] / TAGTSO_PAGE_SIZE;
+		uint32_t word;
+
+		if (here != page && !tagtso_patch_is_code(r[TAGTSO_PC]))
+			return false;
+		page = here;
+		word = *(const volatile uint32_t *)r[TAGTSO_PC];
+		--*left;
+		if (tagtso_alu_step(word, r))
+			continue;
+		return find_next_access(t, word);
+	}
+	return false;
+}
+
+static void run(struct trap *t)
+{
+	unsigned left = (unsigned)tagtso_knobs.run;
+
+	while (t->done && !t->island && t->generated && step_to_access(t, &left)) {
+		TAGTSO_COUNT(run_accesses);
+		t->done = false;
+		interpret(t, tagtso_exec_address(t->op, &t->frame));
+	}
+}
+
 static void serve(siginfo_t *info, ucontext_t *uc, uint64_t va)
 {
 	struct trap t;
+
+	t.done = false;
 
 	TAGTSO_COUNT(traps);
 	t.info = info;
@@ -412,6 +475,7 @@ static void serve(siginfo_t *info, ucontext_t *uc, uint64_t va)
 	           t.op->word, t.site ? atomic_load_explicit(&t.site->form, memory_order_relaxed) : 0u,
 	           (unsigned long)va, tagtso_owner_tag(va), tagtso_tag_mine());
 	interpret(&t, va);
+	run(&t);
 }
 
 /* The slot of an instruction executed out of line: back to where it belongs. A fault of its own is the guest's. */

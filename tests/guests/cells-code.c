@@ -55,6 +55,8 @@ SNIPPET(add_pair,
         "cmp x4, x2\n\tccmp x5, x3, #0, eq\n\tb.ne 3f\n\tstlxp w10, x6, x7, [x0]\n\tcbnz w10, 2b\n\tb 4f\n"
         "3:\tstlxp w10, x4, x5, [x0]\n\tcbnz w10, 2b\n\tmov x2, x4\n\tmov x3, x5\n\tb 1b\n"
         "4:\tsubs x1, x1, #1\n\tb.ne 1b")
+/* rep movsb: from x0 to x1, x2 bytes; the result in x0 is the last one */
+SNIPPET(copy, "1:", "ldrb w3, [x0], #1", "strb w3, [x1], #1\n\tsubs x2, x2, #1\n\tb.ne 1b\n\tmov x0, x3")
 /* x1 words, each the second argument plus its index */
 SNIPPET(fill, "1:", "str x2, [x0], #8", "add x2, x2, #1\n\tsubs x1, x1, #1\n\tb.ne 1b")
 SNIPPET(sum, "mov x3, #0\n1:", "ldr x2, [x0], #8", "add x3, x3, x2\n\tsubs x1, x1, #1\n\tb.ne 1b\n\tmov x0, x3")

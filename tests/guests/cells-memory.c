@@ -328,7 +328,32 @@ static void churned(void)
 	pthread_join(thread, NULL);
 }
 
+/* Byte by byte over pages of this thread, of another one, and that nobody touched. */
+static void copy_bytes(void)
+{
+	enum { SIZE = 3 * PAGE };
+	static unsigned char bytes[SIZE];
+	unsigned char *p = cells_map(2 * SIZE + PAGE);
+	struct code copy = cells_emit(&snippet_copy);
+
+	cells_worker_start(&other);
+	put((uint64_t *)p, 1);
+	cells_put_on(&other, (uint64_t *)(p + PAGE), 1);
+	cells_put_on(&other, (uint64_t *)(p + SIZE + PAGE), 1);
+	for (unsigned i = 0; i < SIZE; i++)
+		bytes[i] = (unsigned char)(i * 7 + i / 256);
+	memcpy(p, bytes, SIZE);
+	SAME(copy.fn(p, (uintptr_t)p + SIZE + 3, SIZE), bytes[SIZE - 1], "the last byte");
+	SAME(memcmp(p + SIZE + 3, bytes, SIZE), 0, "the difference of the copy");
+	SAME(is_rewritten(copy), false, "whether the copy loop was rewritten");
+}
+
 const struct test cells_memory[] = {
+	TEST("copy-stepwise", "a copy loop that is never rewritten traps at each access without runs", copy_bytes,
+	     "TAGTSO_THRESHOLD=0 TAGTSO_RUN=0", { "traps", '>', 24576 }, { "run_accesses", '=', 0 }),
+	TEST("copy-in-runs", "and in runs twenty times less", copy_bytes,
+	     "TAGTSO_THRESHOLD=0 TAGTSO_RUN=64 TAGTSO_HANDOVERS=0", { "run_accesses", '>', 23000 },
+	     { "traps", '<', 24576 / 20 }),
 	TEST("big-mapping", "big mappings are zero and tagged at the first touch, by any thread", big_mapping, NULL,
 	     { "first_touch", '>', 100 }),
 	TEST("half-fresh", "an access reaches from touched memory into memory that nobody touched", half_fresh, NULL,
