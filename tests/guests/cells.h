@@ -35,7 +35,7 @@ struct test {
 			__VA_ARGS__ \
 		} \
 	}
-extern const struct test cells_table[], cells_owners[], cells_memory[], cells_faults[], cells_threads[],
+extern const struct test cells_table[], cells_owners[], cells_memory[], cells_faults[], cells_threads[], cells_busy[],
 	cells_process[];
 
 /* Says what was wrong; the test has failed, and goes on. Any thread. */
@@ -95,7 +95,7 @@ void *cells_map(size_t size); /* private anonymous memory: goes into the window 
 struct worker;
 uint64_t *cells_mine(void);
 uint64_t *cells_others(struct worker *other);
-uint64_t *cells_shared(struct worker *other); /* with TAGTSO_HANDOVERS=0 */
+uint64_t *cells_shared(struct worker *other); /* with TAGTSO_HANDOVERS=0, or few */
 
 /* The tag in memory. */
 static inline unsigned tag_of(const volatile void *p)
