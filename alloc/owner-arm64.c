@@ -22,9 +22,25 @@ struct tagtso_owner_limits tagtso_owner_limits = { .handovers = 2, .conflicts = 
 
 /* --- leases ------------------------------------------------------------------------------------------------------ */
 
-/* Kernel thread id of the holder of each owner id, 0 = free. Taken by compare-and-swap. A lease ends when its thread is gone from the
+/* The holder of each owner id, 0 = free: its kernel thread id, which has at most 22 bits, and above it how often the id was taken. With the
+ * number, a word that was read never comes back while it matters: not even if the kernel gives the thread id of an ended thread to a new one, which
+ * takes the id again while somebody else, who saw the old thread gone, is about to take it. Taken by compare-and-swap. A lease ends when its thread is gone from the
  * kernel, which is noticed when an id is wanted: that works however the thread ended, and its end ordered all its accesses. */
-static _Atomic int32_t holder[TAGTSO_TAG_LAST + 1];
+static _Atomic uint32_t holder[TAGTSO_TAG_LAST + 1];
+enum { TID_BITS = 22 };
+
+static int32_t tid_of(uint32_t word)
+{
+	return (int32_t)(word & ((1u << TID_BITS) - 1));
+}
+
+static bool take(unsigned id, uint32_t old, int32_t self)
+{
+	uint32_t word = ((old >> TID_BITS) + 1) << TID_BITS | (uint32_t)self;
+
+	return atomic_compare_exchange_strong_explicit(&holder[id], &old, word, memory_order_acq_rel,
+	                                               memory_order_relaxed);
+}
 
 static void set_checking(unsigned long tcf, unsigned long include)
 {
@@ -48,15 +64,16 @@ static bool gone(int32_t tid)
 static unsigned take_id(int32_t self)
 {
 	for (unsigned id = TAGTSO_TAG_FIRST; id <= TAGTSO_TAG_LAST; id++) {
+		uint32_t old = atomic_load_explicit(&holder[id], memory_order_relaxed);
+
 		/* a thread id that came back: its last bearer is gone, and what it owned may be ours */
-		if (atomic_load_explicit(&holder[id], memory_order_relaxed) == self)
+		if (tid_of(old) == self && take(id, old, self))
 			return id;
 	}
 	for (unsigned id = TAGTSO_TAG_FIRST; id <= TAGTSO_TAG_LAST; id++) {
-		int32_t old = atomic_load_explicit(&holder[id], memory_order_relaxed);
+		uint32_t old = atomic_load_explicit(&holder[id], memory_order_relaxed);
 
-		if ((!old || gone(old)) && atomic_compare_exchange_strong_explicit(
-						   &holder[id], &old, self, memory_order_acq_rel, memory_order_relaxed))
+		if ((!tid_of(old) || gone(tid_of(old))) && take(id, old, self))
 			return id;
 	}
 	return 0;

@@ -221,6 +221,12 @@ void tagtso_code_bounds(struct tagtso_code *code, uint64_t *base, uint64_t *end)
 	*end = atomic_load_explicit(&code->end, memory_order_relaxed);
 }
 
+void tagtso_code_islands(struct tagtso_code *code, uint64_t *base, uint64_t *end)
+{
+	*base = atomic_load_explicit(&code->islands, memory_order_relaxed);
+	*end = atomic_load_explicit(&code->next, memory_order_relaxed);
+}
+
 struct tagtso_island *tagtso_code_place(struct tagtso_code *code, unsigned bytes)
 {
 	uint64_t next = atomic_load_explicit(&code->next, memory_order_relaxed);

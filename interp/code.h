@@ -56,6 +56,8 @@ void tagtso_code_release(struct tagtso_code *code);
 
 /* The held code itself: [*base, *end). */
 void tagtso_code_bounds(struct tagtso_code *code, uint64_t *base, uint64_t *end);
+/* Where its islands are: [*base, *end). */
+void tagtso_code_islands(struct tagtso_code *code, uint64_t *base, uint64_t *end);
 
 /* A free place for an island of so many bytes near held code, NULL when there is none left, and taking it. Patcher
  * only. */

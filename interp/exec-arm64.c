@@ -238,10 +238,11 @@ static inline void before_store(enum tagtso_order order)
 		__asm__ volatile("dmb ishst" ::: "memory");
 }
 
-/* LOCK'd operations are full fences, also when their compare fails: hence barriers on both sides of the AL form. */
-static inline void around_atomic(enum tagtso_order order)
+/* LOCK'd operations are full fences: hence barriers on both sides of the AL form. Those that compare need them on owned memory too: when the
+ * comparison fails nothing is stored, and the release that orders what came before is not there. */
+static inline void around_atomic(enum tagtso_order order, bool compares)
 {
-	if (order == TAGTSO_ORDERED)
+	if (order == TAGTSO_ORDERED || compares)
 		__asm__ volatile("dmb ish" ::: "memory");
 }
 
@@ -344,10 +345,10 @@ static enum tagtso_exec atomic(const struct tagtso_memop *op, struct tagtso_fram
 
 	if (!access)
 		return TAGTSO_EXEC_UNKNOWN;
-	around_atomic(order);
+	around_atomic(order, compares);
 	if (access(pointer, image(op, frame, op->rs, &operand), image(op, frame, op->rt, &result), fault))
 		return failed(fault);
-	around_atomic(order);
+	around_atomic(order, compares);
 	return finish(op, frame);
 }
 
@@ -364,10 +365,10 @@ static enum tagtso_exec compare_pair(const struct tagtso_memop *op, struct tagts
 		compared[i] = get(frame, op->rs + i);
 		new[i] = get(frame, op->rt + i);
 	}
-	around_atomic(order);
+	around_atomic(order, true);
 	if (access(pointer, compared, new, fault))
 		return failed(fault);
-	around_atomic(order);
+	around_atomic(order, true);
 	for (unsigned i = 0; i < 2; i++) {
 		if (op->rs + i != 31)
 			frame->x[op->rs + i] = compared[i];

@@ -62,7 +62,7 @@ enum tagtso_exec tagtso_exec_ldg(uint64_t pointer, uint64_t *tagged, struct tagt
  * what was loaded or has two granules that differ, or if an instruction is not known.
  * op may also be the STXR: its LDXR passed before the tag changed. It fails (status 1, DONE), so that its loop runs again. */
 enum tagtso_exec tagtso_span_exec(const struct tagtso_memop *op, struct tagtso_frame *frame, unsigned tag,
-                                  enum tagtso_order order, unsigned limit, struct tagtso_fault *fault);
+                                  unsigned limit, struct tagtso_fault *fault);
 
 /* For a loop that was UNKNOWN: its words, from op at the frame's pc to the last store-exclusive and the branch behind it, if they can run anywhere and only
  * the exclusives, all with op's base, access memory. Returns how many, 0 if not so. */

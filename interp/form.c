@@ -200,9 +200,22 @@ static uint32_t access_word(const struct island *is, bool bare)
 	return bare ? word & ~is->enc->disp : word;
 }
 
+bool tagtso_form_fences(const struct tagtso_memop *op)
+{
+	return op->cls == TAGTSO_CAS || op->cls == TAGTSO_CASP;
+}
+
+/* A comparison that fails stores nothing, so that no release orders what came before: x86's LOCK'd operations are fences
+ * all the same, on owned memory too. */
 static void put_plain(struct island *is, bool bare)
 {
+	bool fences = tagtso_form_fences(is->op);
+
+	if (fences)
+		put(is, DMB_ISH);
 	put(is, access_word(is, bare));
+	if (fences)
+		put(is, DMB_ISH);
 }
 
 static void put_ordered(struct island *is, bool bare)

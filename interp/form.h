@@ -35,6 +35,8 @@ unsigned tagtso_form_inside(const struct tagtso_memop *op, enum tagtso_form form
 /* The emitted access, without write-back, by register `base`: rn with another tag; where addressing is by register
  * offset, what tagtso_form_sum() makes. */
 uint32_t tagtso_form_access(const struct tagtso_memop *op, unsigned base);
+/* True if the access needs DMB ISH on both sides, whoever owns the memory. */
+bool tagtso_form_fences(const struct tagtso_memop *op);
 /* base = rn + offset, for addressing by register offset. */
 uint32_t tagtso_form_sum(const struct tagtso_memop *op, unsigned base);
 /* What write-back does to the base, to out[]; returns the number of words: 0, 1 or 2. */

@@ -42,6 +42,7 @@ enum state { STOPPED, STARTING, RUNNING, STOPPING };
 /* Requests: an unordered box, so that one compare-and-swap puts a request in and nobody waits for an interrupted
  * sender. */
 static _Atomic(struct tagtso_site *) box[BOX]; /* handlers: NULL to site; the patcher: back to NULL */
+static _Atomic uint64_t taken[BOX / 64];       /* where to look: set after a request was put in */
 static _Atomic uint32_t bell;    /* futex: 1 = look into the box; handlers set it, the patcher clears it */
 static _Atomic uint32_t pending; /* requests put into the box and not yet served */
 static _Atomic uint32_t state;   /* enum state; start and stop, which the shim does not call at the same time */
@@ -85,10 +86,13 @@ static bool put_into_box(struct tagtso_site *site)
 
 	for (unsigned i = 0; i < TRIES; i++) {
 		struct tagtso_site *empty = NULL;
+		unsigned at = (unsigned)(first + i) % BOX;
 
-		if (atomic_compare_exchange_strong_explicit(&box[(first + i) % BOX], &empty, site, memory_order_acq_rel,
-		                                            memory_order_relaxed))
+		if (atomic_compare_exchange_strong_explicit(&box[at], &empty, site, memory_order_acq_rel,
+		                                            memory_order_relaxed)) {
+			atomic_fetch_or_explicit(&taken[at / 64], UINT64_C(1) << at % 64, memory_order_release);
 			return true;
+		}
 		if (empty == site) { /* it is in there already: that request will see what is wanted now */
 			atomic_fetch_sub_explicit(&pending, 1, memory_order_relaxed);
 			return true;
@@ -388,17 +392,19 @@ static void read_code(struct tagtso_code *code, uint64_t pc)
 	/* Further away nothing is taken over, but by branches over more than that. */
 	const uint64_t half = 4 * (stretch_most < TAGTSO_STRETCH_WINDOW / 2 ? stretch_most : TAGTSO_STRETCH_WINDOW / 2);
 	struct tagtso_stretch *s = &joint.s;
-	uint64_t base, end;
+	uint64_t base, end, first, next;
 
 	tagtso_code_bounds(code, &base, &end);
+	tagtso_code_islands(code, &first, &next);
 	s->pc = pc - base < half ? base : pc - half;
 	s->n = (unsigned)((end - pc < half ? end : pc + half) - s->pc) / 4;
 	for (unsigned i = 0; i < s->n; i++) {
-		uint64_t at = s->pc + 4 * (uint64_t)i;
+		uint64_t at = s->pc + 4 * (uint64_t)i, target;
 		struct tagtso_site *site;
 
 		joint.raw[i] = s->words[i] = load_word((uint32_t *)(uintptr_t)at);
-		joint.island[i] = island_of_word(at, joint.raw[i]);
+		target = branch_target(at, joint.raw[i]);
+		joint.island[i] = target >= first && target < next ? island_of_word(at, joint.raw[i]) : NULL;
 		s->form[i] = TAGTSO_FORM_EMITTED;
 		s->entrance[i] = false;
 		if (!joint.island[i])
@@ -528,19 +534,37 @@ static bool is_in(const struct job *jobs, unsigned n, const struct tagtso_site *
 	return false;
 }
 
-/* Takes up to BATCH requests out of the box. A request that is made again while its site is in a batch waits for the
- * next. */
+/* Takes a request out of the box, if there is room for it in the batch. A request that is made again while its site is
+ * in the batch waits for the next. */
+static bool take_job(struct job *jobs, unsigned *n, unsigned at)
+{
+	struct tagtso_site *site = atomic_load_explicit(&box[at], memory_order_acquire);
+
+	if (!site)
+		return true;
+	if (*n == BATCH || is_in(jobs, *n, site))
+		return false;
+	atomic_store_explicit(&box[at], NULL, memory_order_release);
+	jobs[(*n)++] = (struct job){ .site = site };
+	return true;
+}
+
+/* Up to BATCH requests. */
 static unsigned gather(struct job *jobs)
 {
 	unsigned n = 0;
 
-	for (unsigned i = 0; i < BOX && n < BATCH; i++) {
-		struct tagtso_site *site = atomic_load_explicit(&box[i], memory_order_acquire);
+	for (unsigned i = 0; i < BOX / 64; i++) {
+		uint64_t bits = atomic_exchange_explicit(&taken[i], 0, memory_order_acq_rel), left = 0;
 
-		if (!site || is_in(jobs, n, site))
-			continue;
-		atomic_store_explicit(&box[i], NULL, memory_order_release);
-		jobs[n++] = (struct job){ .site = site };
+		for (; bits; bits &= bits - 1) {
+			unsigned at = i * 64 + (unsigned)__builtin_ctzll(bits);
+
+			if (!take_job(jobs, &n, at))
+				left |= UINT64_C(1) << at % 64;
+		}
+		if (left)
+			atomic_fetch_or_explicit(&taken[i], left, memory_order_relaxed);
 	}
 	return n;
 }
@@ -649,6 +673,8 @@ static void empty_box(void)
 {
 	for (unsigned i = 0; i < BOX; i++)
 		atomic_store(&box[i], NULL);
+	for (unsigned i = 0; i < BOX / 64; i++)
+		atomic_store(&taken[i], 0);
 	atomic_store(&nalone, 0);
 	atomic_store(&pending, 0);
 	atomic_store(&bell, 0);

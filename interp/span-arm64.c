@@ -501,7 +501,7 @@ static enum tagtso_exec fail_store(const struct tagtso_memop *op, const struct t
 }
 
 enum tagtso_exec tagtso_span_exec(const struct tagtso_memop *op, struct tagtso_frame *frame, unsigned tag,
-                                  enum tagtso_order order, unsigned limit, struct tagtso_fault *fault)
+                                  unsigned limit, struct tagtso_fault *fault)
 {
 	struct span span;
 	enum tagtso_exec result;
@@ -521,12 +521,10 @@ enum tagtso_exec tagtso_span_exec(const struct tagtso_memop *op, struct tagtso_f
 	span.bytes = 0;
 	span.held = span.wrote = false;
 	span.fault = fault;
-	/* x86's LOCK'd operations are full fences, also when a compare fails and nothing is stored. */
-	if (order == TAGTSO_ORDERED)
-		__asm__ volatile("dmb ish" ::: "memory");
+	/* x86's LOCK'd operations are full fences, on owned memory too, also when a compare fails and nothing is stored. */
+	__asm__ volatile("dmb ish" ::: "memory");
 	result = run(&span, limit);
-	if (order == TAGTSO_ORDERED)
-		__asm__ volatile("dmb ish" ::: "memory");
+	__asm__ volatile("dmb ish" ::: "memory");
 	if (result == TAGTSO_EXEC_DONE)
 		copy(frame->x, span.r);
 	return result;

@@ -29,6 +29,7 @@ enum kind {
 	LITERAL, /* load of a literal into a general-purpose register */
 };
 
+#define DMB_ISH UINT32_C(0xd5033bbf)
 #define GROUP(word) ((word) >> 25 & 15)
 
 static int64_t signed_field(uint32_t word, unsigned low, unsigned width)
@@ -346,7 +347,10 @@ static void put_local(struct encoder *e, const struct tagtso_memop *op)
 {
 	uint32_t writeback[2];
 	unsigned n = tagtso_form_writeback(op, writeback);
+	bool fences = tagtso_form_fences(op);
 
+	if (fences)
+		put(e, DMB_ISH);
 	if (op->addressing == TAGTSO_ADDR_REG) {
 		unsigned reg = e->cache.reg[choose_holder(&e->cache)];
 
@@ -356,6 +360,8 @@ static void put_local(struct encoder *e, const struct tagtso_memop *op)
 	} else {
 		put(e, tagtso_form_access(op, tagged(e, op->rn)));
 	}
+	if (fences)
+		put_done(e, DMB_ISH);
 	for (unsigned k = 0; k < n; k++)
 		put_done(e, writeback[k]);
 }

@@ -284,7 +284,7 @@ static enum outcome access_granule(struct trap *t, uint64_t va, unsigned me)
 		return SERVED; /* unmapped meanwhile: executing it again tells the truth */
 	if (t->op->cls == TAGTSO_LOAD_EX || t->op->cls == TAGTSO_LOAD_EX_PAIR) {
 		TAGTSO_COUNT(interpreted_spans);
-		r = tagtso_span_exec(t->op, &t->frame, tag, order, SPAN_LIMIT, &fault);
+		r = tagtso_span_exec(t->op, &t->frame, tag, SPAN_LIMIT, &fault);
 	} else {
 		r = tagtso_exec(t->op, &t->frame, TAGTSO_WITH_TAG(va, tag), order, &fault);
 	}

@@ -94,12 +94,12 @@ static enum tagtso_exec interpret_span(struct sandbox *box, uint32_t word, struc
 		return tagtso_exec(&op, frame, tagtso_exec_address(&op, frame) | data_tag(), span_order, &box->fault);
 	if (box->mte) {
 		save(&before, frame);
-		if (tagtso_span_exec(&op, frame, tag ^ 4, span_order, SPAN_LIMIT, &box->fault) != TAGTSO_EXEC_TAG)
+		if (tagtso_span_exec(&op, frame, tag ^ 4, SPAN_LIMIT, &box->fault) != TAGTSO_EXEC_TAG)
 			box->wrong = "a wrong tag was not answered TAG";
 		else if (memcmp(before.r, frame->x, sizeof(before.r)))
 			box->wrong = "registers changed by a wrong tag";
 	}
-	return tagtso_span_exec(&op, frame, tag, span_order, SPAN_LIMIT, &box->fault);
+	return tagtso_span_exec(&op, frame, tag, SPAN_LIMIT, &box->fault);
 }
 
 static enum tagtso_exec count_elsewhere(const struct tagtso_memop *op, struct tagtso_frame *frame)
@@ -120,7 +120,7 @@ static enum tagtso_exec interpret_count(struct sandbox *box, uint32_t word, stru
 	tagtso_decode(word, &op);
 	if (box->moves) /* what the shim does with a loop that is UNKNOWN */
 		return count_elsewhere(&op, frame);
-	return tagtso_span_exec(&op, frame, have_mte ? MEMORY_TAG : 0, TAGTSO_ORDERED, SPAN_LIMIT, &box->fault);
+	return tagtso_span_exec(&op, frame, have_mte ? MEMORY_TAG : 0, SPAN_LIMIT, &box->fault);
 }
 
 /* Puts the words at MIDDLE; unless the tags do it, a breakpoint stands for the first load-exclusive. */
@@ -428,7 +428,7 @@ static void lone_store(void)
 	struct tagtso_fault fault;
 
 	tagtso_decode(0xc803fc40, &op); /* stlxr w3, x0, [x2] */
-	result(tagtso_span_exec(&op, &frame, 0, TAGTSO_ORDERED, SPAN_LIMIT, &fault) == TAGTSO_EXEC_DONE &&
+	result(tagtso_span_exec(&op, &frame, 0, SPAN_LIMIT, &fault) == TAGTSO_EXEC_DONE &&
 	               registers.r[3] == 1 && registers.r[0] == 7 && registers.r[TAGTSO_PC] == 4,
 	       "a store-exclusive that trapped without its load fails with status 1");
 }

@@ -69,6 +69,7 @@ static bool is_atomic(const struct tagtso_memop *op)
 static void say_access(struct listing *l, const struct tagtso_memop *emitted, int32_t offset, bool ordered)
 {
 	bool single = emitted->cls == TAGTSO_LOAD || emitted->cls == TAGTSO_STORE;
+	bool compares = emitted->cls == TAGTSO_CAS || emitted->cls == TAGTSO_CASP;
 	struct tagtso_memop op = *emitted;
 	char text[TAGTSO_TEXT], *address;
 
@@ -79,7 +80,7 @@ static void say_access(struct listing *l, const struct tagtso_memop *emitted, in
 	if (op.cls == TAGTSO_LOAD_LANE || op.cls == TAGTSO_STORE_LANE)
 		address = strchr(address + 1, '[');
 	*address = 0;
-	if (ordered && is_atomic(&op))
+	if ((ordered && is_atomic(&op)) || compares)
 		say(l, "dmb ish");
 	else if (ordered && (op.flags & TAGTSO_F_STORE))
 		say(l, "dmb ishst");
@@ -91,7 +92,7 @@ static void say_access(struct listing *l, const struct tagtso_memop *emitted, in
 		sprintf(strchr(l->line[l->n - 1], 0), "[x8, #%d]", offset);
 	else
 		strcat(l->line[l->n - 1], "[x8]");
-	if (ordered && is_atomic(&op))
+	if ((ordered && is_atomic(&op)) || compares)
 		say(l, "dmb ish");
 	else if (ordered && !(op.flags & TAGTSO_F_STORE))
 		say(l, "dmb ishld");
