@@ -493,6 +493,49 @@ static void exchange_entrances(const struct tagtso_island *island)
 	}
 }
 
+/* True if the code behind a site comes to another island, or back to where it was: most sites are met on no such way,
+ * and to read and plan all around them would cost more than all else here. */
+static bool is_worth_a_look(struct tagtso_code *code, uint64_t pc)
+{
+	uint64_t base, end, first, next;
+
+	tagtso_code_bounds(code, &base, &end);
+	tagtso_code_islands(code, &first, &next);
+	for (uint64_t at = pc + 4; at < end && at - pc < 4 * (uint64_t)stretch_most; at += 4) {
+		int64_t distance = 0;
+		enum tagtso_flow flow = tagtso_stretch_flow(load_word((uint32_t *)(uintptr_t)at), &distance);
+		uint64_t target = at + (uint64_t)(4 * distance);
+
+		if (flow == TAGTSO_FLOW_ON)
+			continue;
+		if (flow == TAGTSO_FLOW_JUMP && target >= first && target < next)
+			return true;
+		if (flow != TAGTSO_FLOW_AWAY && target <= pc && pc - target < 4 * (uint64_t)stretch_most)
+			return true;
+		if (flow != TAGTSO_FLOW_BRANCH)
+			return false;
+	}
+	return false;
+}
+
+/* True if a stretch has the site already, as it was emitted. */
+static bool is_in_stretch(struct tagtso_code *code, uint64_t pc)
+{
+	uint64_t base, end, first, next, reach = 4 * (uint64_t)stretch_most;
+
+	tagtso_code_bounds(code, &base, &end);
+	tagtso_code_islands(code, &first, &next);
+	for (uint64_t at = pc - base < reach ? base : pc - reach; at < end && at < pc + reach; at += 4) {
+		uint32_t word = load_word((uint32_t *)(uintptr_t)at);
+		uint64_t target = word >> 26 == 5 ? branch_target(at, word) : 0;
+		const struct tagtso_island *island = target >= first && target < next ? island_of_word(at, word) : NULL;
+
+		if (island && is_stretch(island) && covers(island, pc))
+			return true;
+	}
+	return false;
+}
+
 static void join_site(struct tagtso_site *site)
 {
 	uint64_t pc = atomic_load_explicit(&site->pc, memory_order_relaxed);
@@ -503,7 +546,7 @@ static void join_site(struct tagtso_site *site)
 		return;
 	own = island_of_word(pc, load_word((uint32_t *)(uintptr_t)pc));
 	/* It may have been taken into a stretch by a neighbour. */
-	if (own && !is_stretch(own)) {
+	if (own && !is_stretch(own) && (is_worth_a_look(code, pc) || is_in_stretch(code, pc))) {
 		read_code(code, pc);
 		island = plan(pc) ? write_stretch(code) : NULL;
 		if (island && sync_cores() && is_unchanged()) {

@@ -131,6 +131,19 @@ static uint32_t with_distance(uint32_t word, int64_t distance)
 	return (word & ~UINT32_C(0x00ffffe0)) | (d & 0x7ffff) << 5;
 }
 
+enum tagtso_flow tagtso_stretch_flow(uint32_t word, int64_t *distance)
+{
+	bool jump = (word & 0xfc000000) == 0x14000000;
+
+	/* BL; BR, BLR, RET and relatives */
+	if ((word & 0xfc000000) == 0x94000000 || (word & 0xfe000000) == 0xd6000000)
+		return TAGTSO_FLOW_AWAY;
+	if (!jump && !is_conditional(word))
+		return TAGTSO_FLOW_ON;
+	*distance = branch_distance(word);
+	return jump ? TAGTSO_FLOW_JUMP : TAGTSO_FLOW_BRANCH;
+}
+
 /* ---- plan ---- */
 
 /* Instructions still to be looked at, in the order in which they were found: each at most once. */

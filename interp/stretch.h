@@ -44,6 +44,10 @@ struct tagtso_stretch {
 	uint16_t enter[TAGTSO_STRETCH_WINDOW]; /* code word of an entrance */
 };
 
+/* Where the code goes after a word; *distance: of a branch or jump, in instructions. */
+enum tagtso_flow { TAGTSO_FLOW_ON, TAGTSO_FLOW_BRANCH, TAGTSO_FLOW_JUMP, TAGTSO_FLOW_AWAY };
+enum tagtso_flow tagtso_stretch_flow(uint32_t word, int64_t *distance);
+
 /* Chooses what is reached from the entrances, at most `most` instructions, nearest first. True if a stretch is worth
  * having: more than one access has a form, or the code goes round in it. */
 bool tagtso_stretch_plan(struct tagtso_stretch *s, unsigned most, struct tagtso_scratch scratch);

@@ -36,7 +36,7 @@
 #endif
 
 enum {
-	RUN_GAP = 12,         /* instructions between two accesses of a run: more are quicker run than interpreted */
+	RUN_GAP = 4,          /* instructions between two accesses of a run: over more, running them is as quick */
 	SPAN_LIMIT = 4096,    /* instructions of one LL/SC loop interpreted in one trap */
 	SPAN_PATIENCE = 1000, /* times that an LL/SC loop of unknown shape may come back before the process is ended */
 	ESR_WNR = 1 << 6,     /* the faulting access was a write */

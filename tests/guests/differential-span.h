@@ -428,8 +428,8 @@ static void lone_store(void)
 	struct tagtso_fault fault;
 
 	tagtso_decode(0xc803fc40, &op); /* stlxr w3, x0, [x2] */
-	result(tagtso_span_exec(&op, &frame, 0, SPAN_LIMIT, &fault) == TAGTSO_EXEC_DONE &&
-	               registers.r[3] == 1 && registers.r[0] == 7 && registers.r[TAGTSO_PC] == 4,
+	result(tagtso_span_exec(&op, &frame, 0, SPAN_LIMIT, &fault) == TAGTSO_EXEC_DONE && registers.r[3] == 1 &&
+	               registers.r[0] == 7 && registers.r[TAGTSO_PC] == 4,
 	       "a store-exclusive that trapped without its load fails with status 1");
 }
 
