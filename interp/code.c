@@ -65,16 +65,16 @@ static bool has_island(const struct view *v, uint64_t pc)
 	return pc >= v->islands && pc < v->next;
 }
 
-static struct tagtso_code *find(uint64_t pc, bool (*holds)(const struct view *v, uint64_t pc))
+/* The range that holds pc, and in *v what it was then. */
+static struct tagtso_code *find(uint64_t pc, bool (*holds)(const struct view *v, uint64_t pc), struct view *v)
 {
 	uint32_t n = atomic_load_explicit(&in_use, memory_order_acquire);
 	uint32_t first = atomic_load_explicit(&recent, memory_order_relaxed);
-	struct view v;
 
 	for (uint32_t i = 0; i < n; i++) {
 		uint32_t at = first + i < n ? first + i : first + i - n;
 
-		if (look(&ranges[at], &v) && holds(&v, pc)) {
+		if (look(&ranges[at], v) && holds(v, pc)) {
 			if (i)
 				atomic_store_explicit(&recent, at, memory_order_relaxed);
 			return &ranges[at];
@@ -85,15 +85,16 @@ static struct tagtso_code *find(uint64_t pc, bool (*holds)(const struct view *v,
 
 bool tagtso_patch_is_code(uint64_t pc)
 {
-	return find(pc, has_code) != NULL;
+	struct view v;
+
+	return find(pc, has_code, &v) != NULL;
 }
 
 struct tagtso_island *tagtso_code_island(uint64_t pc)
 {
-	struct tagtso_code *range = pc % 4 ? NULL : find(pc, has_island);
 	struct view v;
 
-	if (!range || !look(range, &v) || !has_island(&v, pc))
+	if (pc % 4 || !find(pc, has_island, &v))
 		return NULL;
 	for (uint64_t at = pc & ~(uint64_t)(TAGTSO_ISLAND_UNIT - 1); at >= v.islands; at -= TAGTSO_ISLAND_UNIT) {
 		struct tagtso_island *island = (struct tagtso_island *)(uintptr_t)at;
@@ -198,8 +199,8 @@ void tagtso_patch_remove_code(uint64_t base, uint64_t size)
 
 struct tagtso_code *tagtso_code_hold(uint64_t pc)
 {
-	struct tagtso_code *range = find(pc, has_code);
 	struct view v;
+	struct tagtso_code *range = find(pc, has_code, &v);
 
 	if (!range)
 		return NULL;

@@ -37,6 +37,11 @@ static int64_t signed_field(uint32_t word, unsigned low, unsigned width)
 	return (int64_t)((uint64_t)word << (64 - low - width)) >> (64 - width);
 }
 
+static bool is_jump(uint32_t word)
+{
+	return (word & 0xfc000000) == 0x14000000;
+}
+
 static bool is_conditional(uint32_t word)
 {
 	return (word & 0xff000010) == 0x54000000 ||
@@ -94,7 +99,7 @@ static enum kind kind_of(uint32_t word, struct tagtso_memop *op)
 	case 11:
 		if (is_conditional(word))
 			return BRANCH;
-		if ((word & 0xfc000000) == 0x14000000)
+		if (is_jump(word))
 			return JUMP;
 		return is_plain_system(word) ? COPIED : STAYS;
 	case 4:
@@ -115,7 +120,7 @@ static enum kind kind_of(uint32_t word, struct tagtso_memop *op)
 /* In instructions, from the branch. */
 static int64_t branch_distance(uint32_t word)
 {
-	if ((word & 0xfc000000) == 0x14000000)
+	if (is_jump(word))
 		return signed_field(word, 0, 26);
 	return is_test_branch(word) ? signed_field(word, 5, 14) : signed_field(word, 5, 19);
 }
@@ -124,7 +129,7 @@ static uint32_t with_distance(uint32_t word, int64_t distance)
 {
 	uint32_t d = (uint32_t)distance;
 
-	if ((word & 0xfc000000) == 0x14000000)
+	if (is_jump(word))
 		return 0x14000000 | (d & 0x03ffffff);
 	if (is_test_branch(word))
 		return (word & ~UINT32_C(0x0007ffe0)) | (d & 0x3fff) << 5;
@@ -133,7 +138,7 @@ static uint32_t with_distance(uint32_t word, int64_t distance)
 
 enum tagtso_flow tagtso_stretch_flow(uint32_t word, int64_t *distance)
 {
-	bool jump = (word & 0xfc000000) == 0x14000000;
+	bool jump = is_jump(word);
 
 	/* BL; BR, BLR, RET and relatives */
 	if ((word & 0xfc000000) == 0x94000000 || (word & 0xfe000000) == 0xd6000000)
@@ -377,11 +382,6 @@ static void put_local(struct encoder *e, const struct tagtso_memop *op)
 		put_done(e, DMB_ISH);
 	for (unsigned k = 0; k < n; k++)
 		put_done(e, writeback[k]);
-}
-
-static bool is_jump(uint32_t word)
-{
-	return (word & 0xfc000000) == 0x14000000;
 }
 
 static void put_inside(struct encoder *e, const struct tagtso_memop *op, enum tagtso_form form)
