@@ -27,7 +27,9 @@ struct tagtso_code {
 
 static struct tagtso_code ranges[MAX_RANGES];
 static _Atomic uint32_t in_use; /* ranges[in_use..] were never used; hooks, only grows */
-static _Atomic uint32_t recent; /* where the last lookup succeeded; any thread, advice */
+
+/* Where the last lookup of each kind succeeded; any thread, advice. */
+static _Atomic uint32_t recent_code, recent_island;
 
 /* A range as it was at one moment. */
 struct view {
@@ -55,30 +57,35 @@ static bool look(struct tagtso_code *range, struct view *v)
 	}
 }
 
-static bool has_code(const struct view *v, uint64_t pc)
+/* Which of the two parts of a range a lookup is about. */
+enum part { CODE, ISLANDS };
+
+static bool holds(const struct view *v, enum part part, uint64_t pc)
 {
-	return pc >= v->base && pc < v->end;
+	return part == CODE ? pc >= v->base && pc < v->end : pc >= v->islands && pc < v->next;
 }
 
-static bool has_island(const struct view *v, uint64_t pc)
+/* Without a look at the sequence number: most ranges are passed over by this. One that is being changed may be missed,
+ * as it is by look(). */
+static bool may_hold(struct tagtso_code *range, enum part part, uint64_t pc)
 {
-	return pc >= v->islands && pc < v->next;
+	return pc >= atomic_load_explicit(part == CODE ? &range->base : &range->islands, memory_order_relaxed) &&
+	       pc < atomic_load_explicit(part == CODE ? &range->end : &range->next, memory_order_relaxed);
 }
 
 /* The range that holds pc, and in *v what it was then. */
-static struct tagtso_code *find(uint64_t pc, bool (*holds)(const struct view *v, uint64_t pc), struct view *v)
+static inline struct tagtso_code *find(uint64_t pc, enum part part, struct view *v)
 {
+	_Atomic uint32_t *recent = part == CODE ? &recent_code : &recent_island;
 	uint32_t n = atomic_load_explicit(&in_use, memory_order_acquire);
-	uint32_t first = atomic_load_explicit(&recent, memory_order_relaxed);
+	uint32_t at = atomic_load_explicit(recent, memory_order_relaxed);
 
-	for (uint32_t i = 0; i < n; i++) {
-		uint32_t at = first + i < n ? first + i : first + i - n;
-
-		if (look(&ranges[at], v) && holds(v, pc)) {
-			if (i)
-				atomic_store_explicit(&recent, at, memory_order_relaxed);
-			return &ranges[at];
-		}
+	for (uint32_t i = 0; i < n; i++, at = at + 1 < n ? at + 1 : 0) {
+		if (!may_hold(&ranges[at], part, pc) || !look(&ranges[at], v) || !holds(v, part, pc))
+			continue;
+		if (i)
+			atomic_store_explicit(recent, at, memory_order_relaxed);
+		return &ranges[at];
 	}
 	return NULL;
 }
@@ -87,14 +94,14 @@ bool tagtso_patch_is_code(uint64_t pc)
 {
 	struct view v;
 
-	return find(pc, has_code, &v) != NULL;
+	return find(pc, CODE, &v) != NULL;
 }
 
 struct tagtso_island *tagtso_code_island(uint64_t pc)
 {
 	struct view v;
 
-	if (pc % 4 || !find(pc, has_island, &v))
+	if (pc % 4 || !find(pc, ISLANDS, &v))
 		return NULL;
 	for (uint64_t at = pc & ~(uint64_t)(TAGTSO_ISLAND_UNIT - 1); at >= v.islands; at -= TAGTSO_ISLAND_UNIT) {
 		struct tagtso_island *island = (struct tagtso_island *)(uintptr_t)at;
@@ -200,12 +207,12 @@ void tagtso_patch_remove_code(uint64_t base, uint64_t size)
 struct tagtso_code *tagtso_code_hold(uint64_t pc)
 {
 	struct view v;
-	struct tagtso_code *range = find(pc, has_code, &v);
+	struct tagtso_code *range = find(pc, CODE, &v);
 
 	if (!range)
 		return NULL;
 	atomic_fetch_add(&range->holders, 1);
-	if (look(range, &v) && has_code(&v, pc))
+	if (look(range, &v) && holds(&v, CODE, pc))
 		return range;
 	tagtso_code_release(range);
 	return NULL;

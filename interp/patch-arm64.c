@@ -145,16 +145,22 @@ static bool sync_cores(void)
 
 /* ---- one site ---- */
 
-static uint32_t load_word(uint32_t *word)
+static uint32_t load_word(const uint32_t *word)
 {
 	return __atomic_load_n(word, __ATOMIC_RELAXED);
+}
+
+/* B */
+static bool is_jump(uint32_t word)
+{
+	return word >> 26 == 5;
 }
 
 static uint64_t branch_target(uint64_t pc, uint32_t word)
 {
 	int64_t offset = (int64_t)((uint64_t)word << 38) >> 36;
 
-	return word >> 26 == 5 ? pc + (uint64_t)offset : 0;
+	return is_jump(word) ? pc + (uint64_t)offset : 0;
 }
 
 /* The island that a word at pc branches to, if it does so in order to execute the instruction at pc there. */
@@ -386,36 +392,6 @@ static struct {
 	struct tagtso_island *island[TAGTSO_STRETCH_WINDOW]; /* that they branch to, NULL for others */
 } joint;
 
-/* Reads the code around pc. */
-static void read_code(struct tagtso_code *code, uint64_t pc)
-{
-	/* Further away nothing is taken over, but by branches over more than that. */
-	const uint64_t half = 4 * (stretch_most < TAGTSO_STRETCH_WINDOW / 2 ? stretch_most : TAGTSO_STRETCH_WINDOW / 2);
-	struct tagtso_stretch *s = &joint.s;
-	uint64_t base, end, first, next;
-
-	tagtso_code_bounds(code, &base, &end);
-	tagtso_code_islands(code, &first, &next);
-	s->pc = pc - base < half ? base : pc - half;
-	s->n = (unsigned)((end - pc < half ? end : pc + half) - s->pc) / 4;
-	for (unsigned i = 0; i < s->n; i++) {
-		uint64_t at = s->pc + 4 * (uint64_t)i, target;
-		struct tagtso_site *site;
-
-		joint.raw[i] = s->words[i] = load_word((uint32_t *)(uintptr_t)at);
-		target = branch_target(at, joint.raw[i]);
-		joint.island[i] = target >= first && target < next ? island_of_word(at, joint.raw[i]) : NULL;
-		s->form[i] = TAGTSO_FORM_EMITTED;
-		s->entrance[i] = false;
-		if (!joint.island[i])
-			continue;
-		s->words[i] = emitted_word(joint.island[i], at);
-		site = tagtso_site_get(at, s->words[i]);
-		if (site)
-			s->form[i] = atomic_load_explicit(&site->form, memory_order_relaxed);
-	}
-}
-
 static bool is_stretch(const struct tagtso_island *island)
 {
 	return island->norig > 1;
@@ -426,14 +402,52 @@ static bool covers(const struct tagtso_island *island, uint64_t pc)
 	return pc - island->pc < 4 * (uint64_t)island->norig && emitted_word(island, pc);
 }
 
-/* The stretch begins where the site is, and where the stretches do that have it already. */
-static bool plan(uint64_t pc)
+/* The word at instruction i is the B of an island: what it stands for. The stretch begins where the site of `pc` is, and
+ * where the stretches do that have it already. */
+static void read_site(unsigned i, struct tagtso_island *island, uint64_t pc)
+{
+	struct tagtso_stretch *s = &joint.s;
+	uint64_t at = s->pc + 4 * (uint64_t)i;
+	struct tagtso_site *site = tagtso_site_get(at, emitted_word(island, at));
+
+	joint.island[i] = island;
+	s->words[i] = emitted_word(island, at);
+	if (site)
+		s->form[i] = atomic_load_explicit(&site->form, memory_order_relaxed);
+	s->entrance[i] = at == pc || (is_stretch(island) && covers(island, pc));
+}
+
+/* Reads the code around pc. Most of its words are no branches, and what is done for them counts. */
+static void read_code(struct tagtso_code *code, uint64_t pc)
+{
+	/* Further away nothing is taken over, but by branches over more than that. */
+	const uint64_t half = 4 * (stretch_most < TAGTSO_STRETCH_WINDOW / 2 ? stretch_most : TAGTSO_STRETCH_WINDOW / 2);
+	struct tagtso_stretch *s = &joint.s;
+	const uint32_t *words;
+	uint64_t base, end;
+	unsigned n;
+
+	tagtso_code_bounds(code, &base, &end);
+	s->pc = pc - base < half ? base : pc - half;
+	s->n = n = (unsigned)((end - pc < half ? end : pc + half) - s->pc) / 4;
+	words = (const uint32_t *)(uintptr_t)s->pc;
+	memset(joint.island, 0, n * sizeof(joint.island[0]));
+	memset(s->form, TAGTSO_FORM_EMITTED, n);
+	memset(s->entrance, false, n);
+	for (unsigned i = 0; i < n; i++) {
+		uint32_t word = load_word(&words[i]);
+		struct tagtso_island *island = is_jump(word) ? island_of_word((uintptr_t)&words[i], word) : NULL;
+
+		joint.raw[i] = s->words[i] = word;
+		if (island)
+			read_site(i, island, pc);
+	}
+}
+
+static bool plan(void)
 {
 	struct tagtso_stretch *s = &joint.s;
 
-	for (unsigned i = 0; i < s->n; i++)
-		s->entrance[i] = joint.island[i] && (s->pc + 4 * (uint64_t)i == pc ||
-		                                     (is_stretch(joint.island[i]) && covers(joint.island[i], pc)));
 	if (!tagtso_stretch_plan(s, stretch_most, scratch_regs))
 		return false;
 	for (unsigned i = s->first; i < s->end; i++)
@@ -521,14 +535,13 @@ static bool is_worth_a_look(struct tagtso_code *code, uint64_t pc)
 /* True if a stretch has the site already, as it was emitted. */
 static bool is_in_stretch(struct tagtso_code *code, uint64_t pc)
 {
-	uint64_t base, end, first, next, reach = 4 * (uint64_t)stretch_most;
+	uint64_t base, end, reach = 4 * (uint64_t)stretch_most;
 
 	tagtso_code_bounds(code, &base, &end);
-	tagtso_code_islands(code, &first, &next);
-	for (uint64_t at = pc - base < reach ? base : pc - reach; at < end && at < pc + reach; at += 4) {
-		uint32_t word = load_word((uint32_t *)(uintptr_t)at);
-		uint64_t target = word >> 26 == 5 ? branch_target(at, word) : 0;
-		const struct tagtso_island *island = target >= first && target < next ? island_of_word(at, word) : NULL;
+	end = end - pc < reach ? end : pc + reach;
+	for (uint64_t at = pc - base < reach ? base : pc - reach; at < end; at += 4) {
+		uint32_t word = load_word((const uint32_t *)(uintptr_t)at);
+		const struct tagtso_island *island = is_jump(word) ? island_of_word(at, word) : NULL;
 
 		if (island && is_stretch(island) && covers(island, pc))
 			return true;
@@ -548,7 +561,7 @@ static void join_site(struct tagtso_site *site)
 	/* It may have been taken into a stretch by a neighbour. */
 	if (own && !is_stretch(own) && (is_worth_a_look(code, pc) || is_in_stretch(code, pc))) {
 		read_code(code, pc);
-		island = plan(pc) ? write_stretch(code) : NULL;
+		island = plan() ? write_stretch(code) : NULL;
 		if (island && sync_cores() && is_unchanged()) {
 			exchange_entrances(island);
 			sync_cores();

@@ -16,6 +16,7 @@
 #include "stretch.h"
 
 #include <stddef.h>
+#include <string.h>
 
 #include "decode.h"
 
@@ -176,6 +177,8 @@ static bool take(struct tagtso_stretch *s, struct queue *q, unsigned i, struct t
 		return false;
 	s->taken[i] = true;
 	s->kind[i] = (uint8_t)kind;
+	s->first = i < s->first ? i : s->first;
+	s->end = i < s->end ? s->end : i + 1;
 	if (kind == BRANCH || kind == JUMP)
 		reach(s, q, i + branch_distance(s->words[i]));
 	if (kind != JUMP)
@@ -188,11 +191,9 @@ static void choose(struct tagtso_stretch *s, unsigned most, struct tagtso_scratc
 	struct queue q = { .head = 0 };
 	unsigned taken = 0;
 
-	for (unsigned i = 0; i < s->n; i++) {
-		s->taken[i] = s->label[i] = false;
+	for (unsigned i = 0; i < s->n; i++)
 		if (s->entrance[i])
 			reach(s, &q, i);
-	}
 	while (q.head < q.tail && taken < most)
 		taken += take(s, &q, q.index[q.head++], scratch);
 }
@@ -223,19 +224,17 @@ bool tagtso_stretch_plan(struct tagtso_stretch *s, unsigned most, struct tagtso_
 {
 	unsigned accesses = 0;
 
-	choose(s, most, scratch);
+	memset(s->taken, false, s->n);
+	memset(s->label, false, s->n);
 	s->first = s->n;
 	s->end = 0;
-	for (unsigned i = 0; i < s->n; i++) {
-		if (!s->taken[i]) {
-			s->entrance[i] = false;
-			continue;
-		}
-		if (s->first == s->n)
-			s->first = i;
-		s->end = i + 1;
-		accesses += s->form[i] != TAGTSO_FORM_EMITTED;
+	choose(s, most, scratch);
+	memset(s->entrance, false, s->first);
+	for (unsigned i = s->first; i < s->end; i++) {
+		s->entrance[i] &= s->taken[i];
+		accesses += s->taken[i] && s->form[i] != TAGTSO_FORM_EMITTED;
 	}
+	memset(s->entrance + s->end, false, s->n - s->end);
 	return accesses && (find_labels(s) || accesses > 1);
 }
 

@@ -62,6 +62,7 @@
 #include <wchar.h>
 
 #pragma GCC visibility push(hidden)
+#include "../alloc/window.h"
 #include "knobs.h"
 #include "libc-hooks.h"
 #include "native.h"
@@ -95,16 +96,21 @@ static inline void *tagtso_real(unsigned index)
 }
 
 /* The way of a call while no memory has tags: a tail call in a function without a frame. Everything else is in another function, which finds the
- * real one itself. */
-#define TAGTSO_PASS(ret, name, proto, args) \
+ * real one itself. `direct`: what else may go this way. */
+#define TAGTSO_PASS_IF(direct, ret, name, proto, args) \
 	ret tagtso_w_##name proto \
 	{ \
 		ret(*real_) proto = atomic_load_explicit(&tagtso_libc[TAGTSO_FN_##name].real, memory_order_relaxed); \
 \
-		if (TAGTSO_LIKELY(real_ && !tagtso_is_active())) \
+		if (TAGTSO_LIKELY(real_ && ((direct) || !tagtso_is_active()))) \
 			return real_ args; \
 		return other_##name args; \
 	}
+#define TAGTSO_PASS(ret, name, proto, args) TAGTSO_PASS_IF(false, ret, name, proto, args)
+
+/* The emulator calls some functions a hundred thousand times for memory of its own: they ask for the pointer first. Where what begins outside of the
+ * window reaches into it, native code traps as it does anywhere. */
+#define TAGTSO_OUTSIDE(p) (!tagtso_window_index((uint64_t)(p)))
 
 #define TAGTSO_PASS_V(name, proto, args) \
 	void tagtso_w_##name proto \

@@ -9,6 +9,7 @@
 
 #include "../guests/native-calls.h"
 #include "alloc/owner.h"
+#include "alloc/window.h"
 #include "shim/knobs.h"
 #include "shim/libc-hooks.h"
 #include "shim/native.h"
@@ -24,6 +25,7 @@ enum { MTE = 1 << 18, TAG = 5, TAGGED_ENABLE_SYNC = 3 }; /* HWCAP2_MTE; PR_TAGGE
 struct tagtso_knobs tagtso_knobs;
 _Atomic bool tagtso_active;
 const struct tagtso_profile *tagtso_profile;
+struct tagtso_window tagtso_window;
 static char *window, *alias;
 static bool tags, hook_answers;
 static _Atomic unsigned moves, touches, wakes;
@@ -93,6 +95,22 @@ static bool have_tags(void)
 	return (uintptr_t)tagged >> 56 == TAG;
 }
 
+/* The index of pages, which some functions look into by themselves. */
+static void make_index(void)
+{
+	static _Atomic(_Atomic uint32_t *) leaves[1 << (TAGTSO_VA_BITS - TAGTSO_LEAF_BITS - TAGTSO_PAGE_SHIFT)];
+
+	tagtso_window.leaf = leaves;
+	for (uint64_t page = 0; page < AREA_SIZE / TAGTSO_PAGE_SIZE; page++) {
+		uint64_t number = ((uint64_t)window >> TAGTSO_PAGE_SHIFT) + page;
+		_Atomic(_Atomic uint32_t *) *leaf = &leaves[number >> TAGTSO_LEAF_BITS];
+
+		if (!*leaf)
+			*leaf = calloc(1 << TAGTSO_LEAF_BITS, sizeof(uint32_t));
+		(*leaf)[number % (1 << TAGTSO_LEAF_BITS)] = (uint32_t)page + 1;
+	}
+}
+
 static void make_window(void)
 {
 	int fd = memfd_create("window", 0);
@@ -102,6 +120,7 @@ static void make_window(void)
 	window = mmap(NULL, AREA_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	alias = mmap(NULL, AREA_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	ck_assert(window != MAP_FAILED && alias != MAP_FAILED);
+	make_index();
 	tagtso_libc_init();
 	tags = have_tags();
 	if (getenv("CK_VERBOSITY"))

@@ -125,8 +125,10 @@ START_TEST(functions_that_reach_the_kernel_are_moved_to_the_alias)
 {
 	static const char *const moved_text[] = {
 #define UNCHECKED(ret, name, ...)
+#define UNCHECKED_OFTEN(ret, name, ...)
 #define UNCHECKED_V(name, ...)
 #define ALIAS(ret, name, ...) #name,
+#define ALIAS_OFTEN(ret, name, ...) #name,
 #define ALIAS_V(name, ...) #name,
 #define ALIAS_BACK(ret, name, ...) #name,
 #define KEPT(ret, name, ...) #name,
@@ -157,8 +159,10 @@ START_TEST(nothing_that_calls_back_runs_unchecked)
 {
 	static const char *const unchecked_text[] = {
 #undef UNCHECKED
+#undef UNCHECKED_OFTEN
 #undef UNCHECKED_V
 #define UNCHECKED(ret, name, ...) #name,
+#define UNCHECKED_OFTEN(ret, name, ...) #name,
 #define UNCHECKED_V(name, ...) #name,
 #include "shim/libc-unchecked.def"
 	};
