@@ -3,7 +3,8 @@
  *
  * The instructions taken over stand in the order in which they were emitted. A scratch register may hold a base with
  * this thread's own tag, from the IRG of one access to the next access by the same base: until the base is written,
- * until a label, where it is not known which way the thread came, or until the scratch register is needed.
+ * until the scratch register is needed, or until code is reached on another way that does not bring it; the head of a loop is
+ * reached from below, which is not known yet.
  *
  *   entrance ──► irg c, base (for each base held there) ─► b ┐
  *                                                           ▼
@@ -167,10 +168,25 @@ static void reach(const struct tagtso_stretch *s, struct queue *q, int64_t index
 	q->index[q->tail++] = (uint16_t)index;
 }
 
+/* kind_of(), with a memory: neighbours come by the same code, and words repeat. */
+static enum kind recall(struct tagtso_stretch *s, unsigned i)
+{
+	uint32_t word = s->words[i];
+	struct tagtso_stretch_memo *memo = &s->memo[(word ^ word >> 10 ^ word >> 21) % TAGTSO_STRETCH_MEMO];
+
+	if (memo->op.word != word) {
+		memo->kind = (uint8_t)kind_of(word, &memo->op);
+		memo->op.word = word;
+	}
+	if (memo->kind == ACCESS)
+		s->op[i] = memo->op;
+	return memo->kind;
+}
+
 /* An access that has a form, but not with these scratch registers, keeps the island that it has. */
 static bool take(struct tagtso_stretch *s, struct queue *q, unsigned i, struct tagtso_scratch scratch)
 {
-	enum kind kind = kind_of(s->words[i], &s->op[i]);
+	enum kind kind = recall(s, i);
 
 	if (kind == STAYS ||
 	    (s->form[i] != TAGTSO_FORM_EMITTED && (kind != ACCESS || !tagtso_form_possible(&s->op[i], scratch))))
@@ -203,8 +219,8 @@ static bool is_taken(const struct tagtso_stretch *s, int64_t index)
 	return index >= 0 && index < s->n && s->taken[index];
 }
 
-/* Marks labels; true if the code goes round. */
-static bool find_labels(struct tagtso_stretch *s)
+/* True if there are loops. */
+static bool find_loops(struct tagtso_stretch *s)
 {
 	bool loops = false;
 
@@ -212,10 +228,9 @@ static bool find_labels(struct tagtso_stretch *s)
 		unsigned kind = s->taken[i] ? s->kind[i] : STAYS;
 		int64_t target = i + (kind == BRANCH || kind == JUMP ? branch_distance(s->words[i]) : 0);
 
-		if ((kind != BRANCH && kind != JUMP) || !is_taken(s, target))
+		if ((kind != BRANCH && kind != JUMP) || target > i || !is_taken(s, target))
 			continue;
-		s->label[target] = true;
-		loops |= target <= i;
+		s->head[target] = loops = true;
 	}
 	return loops;
 }
@@ -225,7 +240,7 @@ bool tagtso_stretch_plan(struct tagtso_stretch *s, unsigned most, struct tagtso_
 	unsigned accesses = 0;
 
 	memset(s->taken, false, s->n);
-	memset(s->label, false, s->n);
+	memset(s->head, false, s->n);
 	s->first = s->n;
 	s->end = 0;
 	choose(s, most, scratch);
@@ -235,21 +250,17 @@ bool tagtso_stretch_plan(struct tagtso_stretch *s, unsigned most, struct tagtso_
 		accesses += s->taken[i] && s->form[i] != TAGTSO_FORM_EMITTED;
 	}
 	memset(s->entrance + s->end, false, s->n - s->end);
-	return accesses && (find_labels(s) || accesses > 1);
+	return accesses && (find_loops(s) || accesses > 1);
 }
 
 /* ---- code ---- */
 
-enum { HOLDERS = 3 };
+enum { HOLDERS = 4, NOTHING = 255 };
 
-/* Scratch registers and the bases that they hold. */
+/* The bases that the scratch registers hold. */
 struct cache {
-	unsigned n; /* registers that there are */
-	uint8_t reg[HOLDERS];
 	uint8_t base[HOLDERS]; /* NOTHING, or 0..31 where 31 is SP */
-	unsigned age[HOLDERS]; /* when it was last used */
 };
-enum { NOTHING = 255 };
 
 /* A branch whose distance is not known yet. */
 struct fix {
@@ -262,10 +273,15 @@ struct encoder {
 	struct tagtso_scratch scratch;
 	uint64_t pc; /* of code[0] */
 	unsigned i;  /* instruction in work */
-	unsigned clock;
 	bool full;
+	unsigned nregs; /* scratch registers that there are */
+	uint8_t reg[HOLDERS];
+	unsigned age[HOLDERS]; /* when each was last used */
+	unsigned clock;
 	struct cache cache;
-	struct cache before[TAGTSO_STRETCH_WINDOW]; /* what entrances have to restore */
+	struct cache before[TAGTSO_STRETCH_WINDOW];   /* what entrances have to restore */
+	struct cache at_label[TAGTSO_STRETCH_WINDOW]; /* what all branches met so far bring to a label */
+	bool reached[TAGTSO_STRETCH_WINDOW];          /* at_label is set */
 	struct fix fixes[TAGTSO_STRETCH_WINDOW];
 	unsigned nfixes;
 };
@@ -301,63 +317,62 @@ static void put_exit(struct encoder *e, int64_t index)
 
 static void forget_all(struct cache *cache)
 {
-	for (unsigned k = 0; k < cache->n; k++)
-		cache->base[k] = NOTHING;
+	memset(cache->base, NOTHING, sizeof(cache->base));
 }
 
 /* General-purpose register r is written: what it held, and what was made from it, is no longer so. */
-static void forget(struct cache *cache, unsigned r)
+static void forget(struct encoder *e, unsigned r)
 {
-	for (unsigned k = 0; k < cache->n; k++)
-		if (cache->base[k] == r || cache->reg[k] == r)
-			cache->base[k] = NOTHING;
+	for (unsigned k = 0; k < e->nregs; k++)
+		if (e->cache.base[k] == r || e->reg[k] == r)
+			e->cache.base[k] = NOTHING;
 }
 
 /* A scratch register to be overwritten: an empty one, else the one that was not used for the longest time. */
-static unsigned choose_holder(struct cache *cache)
+static unsigned choose_holder(struct encoder *e)
 {
+	uint8_t *base = e->cache.base;
 	unsigned best = 0;
 
-	for (unsigned k = 1; k < cache->n; k++)
-		if (cache->base[best] != NOTHING && (cache->base[k] == NOTHING || cache->age[k] < cache->age[best]))
+	for (unsigned k = 1; k < e->nregs; k++)
+		if (base[best] != NOTHING && (base[k] == NOTHING || e->age[k] < e->age[best]))
 			best = k;
-	cache->base[best] = NOTHING;
+	base[best] = NOTHING;
 	return best;
 }
 
 /* The register that holds base with the thread's own tag. */
 static unsigned tagged(struct encoder *e, unsigned base)
 {
-	struct cache *cache = &e->cache;
 	unsigned k = 0;
 
-	while (k < cache->n && cache->base[k] != base)
+	while (k < e->nregs && e->cache.base[k] != base)
 		k++;
-	if (k == cache->n) {
-		k = choose_holder(cache);
-		put(e, tagtso_form_irg(cache->reg[k], base));
-		cache->base[k] = (uint8_t)base;
+	if (k == e->nregs) {
+		k = choose_holder(e);
+		put(e, tagtso_form_irg(e->reg[k], base));
+		e->cache.base[k] = (uint8_t)base;
 	}
-	cache->age[k] = ++e->clock;
-	return cache->reg[k];
+	e->age[k] = ++e->clock;
+	return e->reg[k];
 }
 
 /* The registers that an access writes. SP is written by nothing but write-back and data processing. */
-static void forget_written(struct cache *cache, const struct tagtso_memop *op)
+static void forget_written(struct encoder *e, const struct tagtso_memop *op)
 {
 	bool general = !(op->flags & TAGTSO_F_VECTOR);
 
 	if (op->addressing == TAGTSO_ADDR_PRE || op->addressing == TAGTSO_ADDR_POST ||
 	    op->addressing == TAGTSO_ADDR_POST_REG)
-		forget(cache, op->rn);
+		forget(e, op->rn);
 	if (general && (op->cls == TAGTSO_LOAD || op->cls == TAGTSO_LOAD_PAIR || op->cls == TAGTSO_LSE) && op->rt != 31)
-		forget(cache, op->rt);
+		forget(e, op->rt);
 	if (general && op->cls == TAGTSO_LOAD_PAIR && op->rt2 != 31)
-		forget(cache, op->rt2);
+		forget(e, op->rt2);
 	if ((op->cls == TAGTSO_CAS || op->cls == TAGTSO_CASP) && op->rs != 31)
-		forget(cache, op->rs);
+		forget(e, op->rs);
 	if (op->cls == TAGTSO_CASP)
-		forget(cache, op->rs + 1u);
+		forget(e, op->rs + 1u);
 }
 
 static void put_local(struct encoder *e, const struct tagtso_memop *op)
@@ -369,7 +384,7 @@ static void put_local(struct encoder *e, const struct tagtso_memop *op)
 	if (fences)
 		put(e, DMB_ISH);
 	if (op->addressing == TAGTSO_ADDR_REG) {
-		unsigned reg = e->cache.reg[choose_holder(&e->cache)];
+		unsigned reg = e->reg[choose_holder(e)];
 
 		put(e, tagtso_form_sum(op, reg));
 		put(e, tagtso_form_irg(reg, reg));
@@ -389,8 +404,8 @@ static void put_inside(struct encoder *e, const struct tagtso_memop *op, enum ta
 	unsigned n = tagtso_form_inside(op, form, e->scratch, words);
 	bool done = false;
 
-	forget(&e->cache, e->scratch.a);
-	forget(&e->cache, e->scratch.b);
+	forget(e, e->scratch.a);
+	forget(e, e->scratch.b);
 	for (unsigned k = 0; k < n; k++) {
 		if (done)
 			put_done(e, words[k]);
@@ -411,7 +426,7 @@ static void put_access(struct encoder *e)
 		put(e, op->word);
 	else
 		put_inside(e, op, form);
-	forget_written(&e->cache, op);
+	forget_written(e, op);
 }
 
 /* LDR Xt, literal: ADRP Xt; LDR Xt, [Xt, #low]; with an ADD where the literal is not aligned. It reads the emulator's own constant, in the place where it is. */
@@ -435,15 +450,45 @@ static void put_literal(struct encoder *e)
 		low = 0;
 	}
 	put(e, loads[opc] | low / scale << 10 | rt << 5 | rt);
-	forget(&e->cache, rt);
+	forget(e, rt);
+}
+
+/* What both ways bring. */
+static void meet(struct cache *cache, const struct cache *other)
+{
+	for (unsigned k = 0; k < HOLDERS; k++)
+		if (cache->base[k] != other->base[k])
+			cache->base[k] = NOTHING;
 }
 
 /* The target is filled in when all instructions have their places. */
 static void put_branch(struct encoder *e)
 {
-	e->fixes[e->nfixes++] =
-		(struct fix){ .at = e->s->ncode, .target = (int32_t)(e->i + branch_distance(e->s->words[e->i])) };
+	int64_t target = e->i + branch_distance(e->s->words[e->i]);
+
+	e->fixes[e->nfixes++] = (struct fix){ .at = e->s->ncode, .target = (int32_t)target };
 	put(e, e->s->words[e->i]);
+	if (target <= e->i || !is_taken(e->s, target))
+		return;
+	if (e->reached[target])
+		meet(&e->at_label[target], &e->cache);
+	else
+		e->at_label[target] = e->cache;
+	e->reached[target] = true;
+}
+
+/* Before the instruction: what is known whichever way the code came. */
+static void arrive(struct encoder *e)
+{
+	const struct tagtso_stretch *s = e->s;
+	bool falls = is_taken(s, (int64_t)e->i - 1) && s->kind[e->i - 1] != JUMP;
+
+	if (s->head[e->i] || (!falls && !e->reached[e->i]))
+		forget_all(&e->cache);
+	else if (!falls)
+		e->cache = e->at_label[e->i];
+	else if (e->reached[e->i])
+		meet(&e->cache, &e->at_label[e->i]);
 }
 
 /* Behind an instruction that goes on to the next one, which is somewhere else. */
@@ -459,8 +504,7 @@ static void put_instruction(struct encoder *e)
 	unsigned kind = s->kind[e->i];
 	int64_t target = e->i + (kind == BRANCH || kind == JUMP ? branch_distance(word) : 0);
 
-	if (s->label[e->i] || !is_taken(s, (int64_t)e->i - 1) || s->kind[e->i - 1] == JUMP)
-		forget_all(&e->cache);
+	arrive(e);
 	e->before[e->i] = e->cache;
 	s->at[e->i] = (uint16_t)s->ncode;
 	if (kind == ACCESS)
@@ -475,7 +519,7 @@ static void put_instruction(struct encoder *e)
 		put(e, word);
 	/* Rd; where the field means something else, too much is forgotten. */
 	if (kind == COPIED)
-		forget(&e->cache, word & 31);
+		forget(e, word & 31);
 	if (falls_out(s, e->i))
 		put_exit(e, e->i + 1);
 }
@@ -487,9 +531,9 @@ static void put_entrance(struct encoder *e)
 	struct tagtso_stretch *s = e->s;
 
 	s->enter[e->i] = (uint16_t)s->ncode;
-	for (unsigned k = 0; k < before->n; k++)
+	for (unsigned k = 0; k < e->nregs; k++)
 		if (before->base[k] != NOTHING)
-			put(e, tagtso_form_irg(before->reg[k], before->base[k]));
+			put(e, tagtso_form_irg(e->reg[k], before->base[k]));
 	if (s->enter[e->i] == s->ncode) {
 		s->enter[e->i] = s->at[e->i];
 		return;
@@ -520,7 +564,12 @@ bool tagtso_stretch_encode(struct tagtso_stretch *s, struct tagtso_scratch scrat
 	e.pc = island_pc;
 	e.clock = e.nfixes = 0;
 	e.full = false;
-	e.cache = (struct cache){ .n = scratch.c ? 3 : 2, .reg = { scratch.a, scratch.b, scratch.c } };
+	memset(e.reached, false, s->end);
+	e.nregs = scratch.c ? 3 : 2;
+	e.reg[0] = scratch.a;
+	e.reg[1] = scratch.b;
+	e.reg[2] = scratch.c;
+	memset(e.age, 0, sizeof(e.age));
 	forget_all(&e.cache);
 	s->ncode = 0;
 	for (e.i = s->first; e.i < s->end && !e.full; e.i++)

@@ -13,6 +13,7 @@ enum {
 	TAGTSO_STRETCH_WINDOW = 512, /* instructions that are looked at */
 	TAGTSO_STRETCH_MOST = 256,   /* instructions that are taken over */
 	TAGTSO_STRETCH_WORDS = 1536, /* code words */
+	TAGTSO_STRETCH_MEMO = 1024,  /* words whose meaning is kept */
 };
 
 /* Where a code word of an island belongs to: the number of an instruction, and: */
@@ -23,7 +24,13 @@ enum {
 	TAGTSO_MAP_NONE = TAGTSO_MAP_INDEX,
 };
 
-/* Set by the caller: the first four. */
+/* stretch.c's own. All zero: the word 0 is no access. */
+struct tagtso_stretch_memo {
+	struct tagtso_memop op; /* op.word: the word */
+	uint8_t kind;
+};
+
+/* Set by the caller: the first five, and `memo` to zero before the first use. */
 struct tagtso_stretch {
 	uint64_t pc;                           /* of words[0] */
 	unsigned n;                            /* words that can be read, at most TAGTSO_STRETCH_WINDOW */
@@ -32,10 +39,11 @@ struct tagtso_stretch {
 	bool entrance[TAGTSO_STRETCH_WINDOW];  /* the code's own word will branch to this instruction */
 
 	bool taken[TAGTSO_STRETCH_WINDOW];             /* what tagtso_stretch_plan() has chosen */
-	bool label[TAGTSO_STRETCH_WINDOW];             /* a branch in the stretch leads here */
+	bool head[TAGTSO_STRETCH_WINDOW];              /* a branch in the stretch leads back to here */
 	uint8_t kind[TAGTSO_STRETCH_WINDOW];           /* stretch.c's own, of those taken */
 	struct tagtso_memop op[TAGTSO_STRETCH_WINDOW]; /* of the accesses taken */
-	unsigned first, end;                           /* taken[first..end) has all that are taken */
+	struct tagtso_stretch_memo memo[TAGTSO_STRETCH_MEMO];
+	unsigned first, end; /* taken[first..end) has all that are taken */
 
 	unsigned ncode; /* what tagtso_stretch_encode() has made */
 	uint32_t code[TAGTSO_STRETCH_WORDS];

@@ -36,6 +36,9 @@
 #endif
 
 enum {
+	PATCHER_TRAPS = 4, /* that a site may take after it asked for another form, before the patcher is waited for */
+	PATCHER_PAUSES = 64,
+	PATCHER_PAUSE_NS = 50000,
 	RUN_GAP = 4,          /* instructions between two accesses of a run: over more, running them is as quick */
 	SPAN_LIMIT = 4096,    /* instructions of one LL/SC loop interpreted in one trap */
 	SPAN_PATIENCE = 1000, /* times that an LL/SC loop of unknown shape may come back before the process is ended */
@@ -447,15 +450,38 @@ static bool step_to_access(struct trap *t, unsigned *left)
 	return false;
 }
 
+/* A site that will be rewritten after a few traps is left to that: what a run saves there is less than it costs. */
+static bool is_for_run(const struct trap *t)
+{
+	return t->generated && !t->island &&
+	       (!t->site || !tagtso_knobs.threshold || atomic_load_explicit(&t->site->refused, memory_order_relaxed));
+}
+
 static void run(struct trap *t)
 {
-	unsigned left = (unsigned)tagtso_knobs.run;
+	unsigned left = is_for_run(t) ? (unsigned)tagtso_knobs.run : 0;
 
-	while (t->done && !t->island && t->generated && step_to_access(t, &left)) {
+	while (t->done && step_to_access(t, &left)) {
 		TAGTSO_COUNT(run_accesses);
 		t->done = false;
 		interpret(t, tagtso_exec_address(t->op, &t->frame));
 	}
+}
+
+/* The patcher is a thread that mostly sleeps. Where it does not get a core soon, waiting for it costs less than the traps that its sites take
+ * meanwhile; and where it never comes, some tens of waits have been all. */
+static void wait_for_patcher(const struct tagtso_site *site)
+{
+	static const struct timespec pause = { .tv_nsec = PATCHER_PAUSE_NS };
+	uint32_t traps;
+
+	if (!site || atomic_load_explicit(&site->wanted, memory_order_relaxed) ==
+	                     atomic_load_explicit(&site->form, memory_order_relaxed))
+		return;
+	traps = atomic_load_explicit(&site->local, memory_order_relaxed) +
+	        atomic_load_explicit(&site->shared, memory_order_relaxed) - (uint32_t)tagtso_knobs.threshold;
+	if (traps - PATCHER_TRAPS < PATCHER_PAUSES)
+		tagtso_sys(__NR_nanosleep, &pause, NULL);
 }
 
 static void serve(siginfo_t *info, ucontext_t *uc, uint64_t va)
@@ -476,6 +502,7 @@ static void serve(siginfo_t *info, ucontext_t *uc, uint64_t va)
 	           (unsigned long)va, tagtso_owner_tag(va), tagtso_tag_mine());
 	interpret(&t, va);
 	run(&t);
+	wait_for_patcher(t.site);
 }
 
 /* The slot of an instruction executed out of line: back to where it belongs. A fault of its own is the guest's. */

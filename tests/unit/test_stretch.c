@@ -402,7 +402,7 @@ static void check_program(struct tagtso_scratch scratch)
 		return;
 	joined++;
 	for (unsigned i = s.first; i < s.end; i++)
-		loops += s.taken[i] && s.label[i];
+		loops += s.taken[i] && s.head[i];
 	m = before;
 	ck_assert_msg(run_stretch(&m, 20 * MOST_STEPS, UINT32_MAX), "seed %#" PRIx64 ": no end", from);
 	compare(&m, &meant, from, UINT32_MAX);
@@ -430,7 +430,7 @@ START_TEST(a_stretch_does_what_the_emitted_code_does_and_can_be_left_anywhere)
 {
 	for (unsigned i = 0; i < 8000; i++)
 		check_program(scratches[i % 2]);
-	printf("stretch: %u programs, %u labels, %u traps, %u went on in the stretch\n", joined, loops, traps, resumed);
+	printf("stretch: %u programs, %u loops, %u traps, %u went on in the stretch\n", joined, loops, traps, resumed);
 	ck_assert_uint_gt(joined, 500);
 	ck_assert_uint_gt(loops, 500);
 	ck_assert_uint_gt(resumed, 500);
