@@ -13,11 +13,18 @@
 #include "decode.h"
 
 #ifdef __aarch64__
+#include <sys/syscall.h>
+
 #include "alloc/sys.h"
 /* In the emulator's process mmap may be the emulator's own function. */
 static void *reserve(uint64_t bytes)
 {
 	return tagtso_sys_reserve(bytes);
+}
+
+static bool look_at_pages(void *from, uint64_t bytes, unsigned char *resident)
+{
+	return tagtso_sys(__NR_mincore, from, bytes, resident) == 0;
 }
 #else
 #include <sys/mman.h>
@@ -26,6 +33,11 @@ static void *reserve(uint64_t bytes)
 	void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
 	return p == MAP_FAILED ? NULL : p;
+}
+
+static bool look_at_pages(void *from, uint64_t bytes, unsigned char *resident)
+{
+	return mincore(from, bytes, resident) == 0;
 }
 #endif
 
@@ -39,7 +51,7 @@ static void *reserve(uint64_t bytes)
  *   |   hash    |  site number (0 = free entry)     |
  *   +-----------+-----------------------------------+
  */
-enum { NUMBER_BITS = 24, GROUP = 16, PROBES = 64 };
+enum { NUMBER_BITS = 24, GROUP = 16, PROBES = 64, PAGE = 4096 };
 #define NUMBER_MASK ((1u << NUMBER_BITS) - 1)
 
 static struct {
@@ -146,6 +158,32 @@ struct tagtso_site *tagtso_site_get(uint64_t pc, uint32_t word)
 uint32_t tagtso_site_count(void)
 {
 	return atomic_load_explicit(&table.count, memory_order_relaxed);
+}
+
+static uint64_t resident_bytes(char *from, uint64_t size)
+{
+	unsigned char resident[256];
+	uint64_t pages = 0;
+
+	for (uint64_t at = 0, step = sizeof(resident) * PAGE; at < size; at += step) {
+		uint64_t bytes = size - at < step ? size - at : step;
+
+		if (!look_at_pages(from + at, bytes, resident))
+			continue;
+		for (uint64_t i = 0; i < bytes / PAGE; i++)
+			pages += resident[i] & 1;
+	}
+	return pages * PAGE;
+}
+
+uint64_t tagtso_site_bytes(void)
+{
+	uint64_t sites = (atomic_load_explicit(&table.taken, memory_order_relaxed) + 1) * sizeof(struct tagtso_site);
+
+	if (!table.index)
+		return 0;
+	return (sites + PAGE - 1) / PAGE * PAGE +
+	       resident_bytes((char *)table.index, (uint64_t)table.max * 2 * sizeof(*table.index));
 }
 
 bool tagtso_site_valid(const struct tagtso_site *site)

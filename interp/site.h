@@ -35,6 +35,8 @@ int tagtso_site_init(uint32_t max);
 struct tagtso_site *tagtso_site_get(uint64_t pc, uint32_t word);
 /* Sites inserted so far. */
 uint32_t tagtso_site_count(void);
+/* Memory that the table and its index occupy, in bytes; looks at each page of the index: for the report. */
+uint64_t tagtso_site_bytes(void);
 /* True if `site` points at a site that can be found: for pointers read from memory that others may write. Lock-free. */
 bool tagtso_site_valid(const struct tagtso_site *site);
 /* Calls fn for each ready site; for the report and for tests, not for the handler. */

@@ -256,7 +256,7 @@ static void report(bool orderly)
 		                              : "the program had one thread",
 		.unknown = unknown,
 		.unknowns = collect_unknown(unknown),
-		.site_bytes = tagtso_is_inert() ? 0 : (uint64_t)tagtso_site_count() * sizeof(struct tagtso_site),
+		.site_bytes = tagtso_is_inert() ? 0 : tagtso_site_bytes(),
 		.page_bytes = tagtso_is_inert() ? 0 : tagtso_window_metadata(),
 	};
 

@@ -47,6 +47,7 @@ START_TEST(the_same_instruction_has_one_site)
 
 	ck_assert_ptr_eq(tagtso_site_get(code, LDR_X0_X1), site);
 	ck_assert_uint_eq(tagtso_site_count(), 1);
+	ck_assert_uint_eq(tagtso_site_bytes(), 2 * 4096); /* one page of sites, one of the index */
 }
 END_TEST
 
