@@ -72,13 +72,18 @@ struct tagtso_lock {
 void tagtso_lock(struct tagtso_lock *lock);
 void tagtso_unlock(struct tagtso_lock *lock);
 
-/* Anonymous private memory from the kernel, zeroed, not reserved; NULL on failure. */
+/* Anonymous private memory from the kernel, zeroed, not reserved; NULL on failure. For tables that are used in few places: in small pages, where the
+ * kernel would make 2 MiB of each place. */
 static inline void *tagtso_sys_reserve(uint64_t bytes)
 {
 	long p = tagtso_sys(__NR_mmap, 0, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
 	                    -1, 0);
 
-	return tagtso_sys_failed(p) ? (void *)0 : (void *)p;
+	if (tagtso_sys_failed(p))
+		return (void *)0;
+	tagtso_sys(__NR_madvise, p, bytes,
+	           MADV_NOHUGEPAGE); /* a kernel without huge pages refuses, and does not need it */
+	return (void *)p;
 }
 
 #endif
