@@ -81,8 +81,8 @@ static inline void *tagtso_sys_reserve(uint64_t bytes)
 
 	if (tagtso_sys_failed(p))
 		return (void *)0;
-	tagtso_sys(__NR_madvise, p, bytes,
-	           MADV_NOHUGEPAGE); /* a kernel without huge pages refuses, and does not need it */
+	/* A kernel without huge pages refuses, and does not need it. */
+	tagtso_sys(__NR_madvise, p, bytes, MADV_NOHUGEPAGE);
 	return (void *)p;
 }
 

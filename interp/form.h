@@ -48,5 +48,10 @@ uint32_t tagtso_form_irg(unsigned rd, unsigned rn);
 
 /* The word for the site: B island. 0 if out of reach. */
 uint32_t tagtso_form_branch(uint64_t from, uint64_t to);
+/* True for any B: what tagtso_form_branch() makes, and the emulator's own. */
+static inline bool tagtso_form_is_branch(uint32_t word)
+{
+	return (word & UINT32_C(0xfc000000)) == UINT32_C(0x14000000);
+}
 
 #endif

@@ -7,11 +7,6 @@
 
 #include "stretch.h"
 
-static bool is_branch(uint32_t word)
-{
-	return (word & UINT32_C(0xfc000000)) == UINT32_C(0x14000000);
-}
-
 /* DMB: 1101 0101 0000 0011 0011 CRm 1 01 11111 */
 static bool is_barrier(uint32_t word)
 {
@@ -25,8 +20,8 @@ void tagtso_island_write(struct tagtso_island *island, uint32_t orig, const uint
 	*tagtso_island_orig(island) = orig;
 	for (unsigned i = 0; i < island->ncode; i++) {
 		island->code[i] = words[i];
-		map[i] = is_branch(words[i]) ? TAGTSO_MAP_EXIT | TAGTSO_MAP_NONE : done;
-		if (is_branch(words[i]))
+		map[i] = tagtso_form_is_branch(words[i]) ? TAGTSO_MAP_EXIT | TAGTSO_MAP_NONE : done;
+		if (tagtso_form_is_branch(words[i]))
 			done = 0;
 		else if (tagtso_form_is_access(words[i]))
 			done = TAGTSO_MAP_DONE;
@@ -56,7 +51,8 @@ void tagtso_island_leave(const struct tagtso_island *island, unsigned long long 
 		tagtso_alu_step(island->code[at], r);
 		return;
 	}
-	for (; at < island->ncode && (here & TAGTSO_MAP_DONE) && map[at] == here && !is_branch(island->code[at]);
+	for (; at < island->ncode && (here & TAGTSO_MAP_DONE) && map[at] == here &&
+	       !tagtso_form_is_branch(island->code[at]);
 	     at++) {
 		if (!is_barrier(island->code[at]))
 			tagtso_alu_step(island->code[at], r);

@@ -150,21 +150,15 @@ static uint32_t load_word(const uint32_t *word)
 	return __atomic_load_n(word, __ATOMIC_RELAXED);
 }
 
-/* B */
-static bool is_jump(uint32_t word)
-{
-	return word >> 26 == 5;
-}
-
 static uint64_t branch_target(uint64_t pc, uint32_t word)
 {
 	int64_t offset = (int64_t)((uint64_t)word << 38) >> 36;
 
-	return is_jump(word) ? pc + (uint64_t)offset : 0;
+	return tagtso_form_is_branch(word) ? pc + (uint64_t)offset : 0;
 }
 
 /* The island that a word at pc branches to, if it does so in order to execute the instruction at pc there. */
-static struct tagtso_island *island_of_word(uint64_t pc, uint32_t word)
+static inline struct tagtso_island *island_of_word(uint64_t pc, uint32_t word)
 {
 	uint64_t target = branch_target(pc, word);
 	struct tagtso_island *island = target ? tagtso_code_island(target) : NULL;
@@ -408,10 +402,11 @@ static void read_site(unsigned i, struct tagtso_island *island, uint64_t pc)
 {
 	struct tagtso_stretch *s = &joint.s;
 	uint64_t at = s->pc + 4 * (uint64_t)i;
-	struct tagtso_site *site = tagtso_site_get(at, emitted_word(island, at));
+	uint32_t word = emitted_word(island, at);
+	struct tagtso_site *site = tagtso_site_get(at, word);
 
 	joint.island[i] = island;
-	s->words[i] = emitted_word(island, at);
+	s->words[i] = word;
 	if (site)
 		s->form[i] = atomic_load_explicit(&site->form, memory_order_relaxed);
 	s->entrance[i] = at == pc || (is_stretch(island) && covers(island, pc));
@@ -436,7 +431,7 @@ static void read_code(struct tagtso_code *code, uint64_t pc)
 	memset(s->entrance, false, n);
 	for (unsigned i = 0; i < n; i++) {
 		uint32_t word = load_word(&words[i]);
-		struct tagtso_island *island = is_jump(word) ? island_of_word((uintptr_t)&words[i], word) : NULL;
+		struct tagtso_island *island = island_of_word((uintptr_t)&words[i], word);
 
 		joint.raw[i] = s->words[i] = word;
 		if (island)
@@ -541,7 +536,7 @@ static bool is_in_stretch(struct tagtso_code *code, uint64_t pc)
 	end = end - pc < reach ? end : pc + reach;
 	for (uint64_t at = pc - base < reach ? base : pc - reach; at < end; at += 4) {
 		uint32_t word = load_word((const uint32_t *)(uintptr_t)at);
-		const struct tagtso_island *island = is_jump(word) ? island_of_word(at, word) : NULL;
+		const struct tagtso_island *island = island_of_word(at, word);
 
 		if (island && is_stretch(island) && covers(island, pc))
 			return true;

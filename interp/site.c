@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <stddef.h>
 
+#include "alloc/window.h"
 #include "decode.h"
 
 #ifdef __aarch64__
@@ -51,7 +52,7 @@ static bool look_at_pages(void *from, uint64_t bytes, unsigned char *resident)
  *   |   hash    |  site number (0 = free entry)     |
  *   +-----------+-----------------------------------+
  */
-enum { NUMBER_BITS = 24, GROUP = 16, PROBES = 64, PAGE = 4096 };
+enum { NUMBER_BITS = 24, GROUP = 16, PROBES = 64 };
 #define NUMBER_MASK ((1u << NUMBER_BITS) - 1)
 
 static struct {
@@ -165,15 +166,15 @@ static uint64_t resident_bytes(char *from, uint64_t size)
 	unsigned char resident[256];
 	uint64_t pages = 0;
 
-	for (uint64_t at = 0, step = sizeof(resident) * PAGE; at < size; at += step) {
+	for (uint64_t at = 0, step = sizeof(resident) * TAGTSO_PAGE_SIZE; at < size; at += step) {
 		uint64_t bytes = size - at < step ? size - at : step;
 
 		if (!look_at_pages(from + at, bytes, resident))
 			continue;
-		for (uint64_t i = 0; i < bytes / PAGE; i++)
+		for (uint64_t i = 0; i < bytes / TAGTSO_PAGE_SIZE; i++)
 			pages += resident[i] & 1;
 	}
-	return pages * PAGE;
+	return pages * TAGTSO_PAGE_SIZE;
 }
 
 uint64_t tagtso_site_bytes(void)
@@ -182,7 +183,7 @@ uint64_t tagtso_site_bytes(void)
 
 	if (!table.index)
 		return 0;
-	return (sites + PAGE - 1) / PAGE * PAGE +
+	return tagtso_page_up(sites) +
 	       resident_bytes((char *)table.index, (uint64_t)table.max * 2 * sizeof(*table.index));
 }
 

@@ -39,11 +39,6 @@ static int64_t signed_field(uint32_t word, unsigned low, unsigned width)
 	return (int64_t)((uint64_t)word << (64 - low - width)) >> (64 - width);
 }
 
-static bool is_jump(uint32_t word)
-{
-	return (word & 0xfc000000) == 0x14000000;
-}
-
 static bool is_conditional(uint32_t word)
 {
 	return (word & 0xff000010) == 0x54000000 ||
@@ -101,7 +96,7 @@ static enum kind kind_of(uint32_t word, struct tagtso_memop *op)
 	case 11:
 		if (is_conditional(word))
 			return BRANCH;
-		if (is_jump(word))
+		if (tagtso_form_is_branch(word))
 			return JUMP;
 		return is_plain_system(word) ? COPIED : STAYS;
 	case 4:
@@ -122,7 +117,7 @@ static enum kind kind_of(uint32_t word, struct tagtso_memop *op)
 /* In instructions, from the branch. */
 static int64_t branch_distance(uint32_t word)
 {
-	if (is_jump(word))
+	if (tagtso_form_is_branch(word))
 		return signed_field(word, 0, 26);
 	return is_test_branch(word) ? signed_field(word, 5, 14) : signed_field(word, 5, 19);
 }
@@ -131,7 +126,7 @@ static uint32_t with_distance(uint32_t word, int64_t distance)
 {
 	uint32_t d = (uint32_t)distance;
 
-	if (is_jump(word))
+	if (tagtso_form_is_branch(word))
 		return 0x14000000 | (d & 0x03ffffff);
 	if (is_test_branch(word))
 		return (word & ~UINT32_C(0x0007ffe0)) | (d & 0x3fff) << 5;
@@ -140,7 +135,7 @@ static uint32_t with_distance(uint32_t word, int64_t distance)
 
 enum tagtso_flow tagtso_stretch_flow(uint32_t word, int64_t *distance)
 {
-	bool jump = is_jump(word);
+	bool jump = tagtso_form_is_branch(word);
 
 	/* BL; BR, BLR, RET and relatives */
 	if ((word & 0xfc000000) == 0x94000000 || (word & 0xfe000000) == 0xd6000000)
@@ -255,7 +250,7 @@ bool tagtso_stretch_plan(struct tagtso_stretch *s, unsigned most, struct tagtso_
 
 /* ---- code ---- */
 
-enum { HOLDERS = 4, NOTHING = 255 };
+enum { HOLDERS = 4, NOTHING = 255 }; /* a holder more than there ever are: all are copied as one word */
 
 /* The bases that the scratch registers hold. */
 struct cache {
@@ -411,7 +406,7 @@ static void put_inside(struct encoder *e, const struct tagtso_memop *op, enum ta
 			put_done(e, words[k]);
 		else
 			put(e, words[k]);
-		done = (done || tagtso_form_is_access(words[k])) && !is_jump(words[k]);
+		done = (done || tagtso_form_is_access(words[k])) && !tagtso_form_is_branch(words[k]);
 	}
 }
 

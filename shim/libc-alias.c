@@ -56,7 +56,7 @@ static size_t wide_text_size(const wchar_t *s)
 	return n;
 }
 
-#define ALIAS_BODY(ret, name, proto, args, ...) \
+#define ALIAS_OFTEN(ret, name, proto, args, outside, ...) \
 	static __attribute__((noinline)) ret other_##name proto \
 	{ \
 		ret(*real_) proto = tagtso_real(TAGTSO_FN_##name); \
@@ -65,15 +65,10 @@ static size_t wide_text_size(const wchar_t *s)
 			return real_ args; \
 		__VA_ARGS__ \
 		return real_ args; \
-	}
-
-#define ALIAS(ret, name, proto, args, ...) \
-	ALIAS_BODY(ret, name, proto, args, __VA_ARGS__) \
-	TAGTSO_PASS(ret, name, proto, args)
-
-#define ALIAS_OFTEN(ret, name, proto, args, outside, ...) \
-	ALIAS_BODY(ret, name, proto, args, __VA_ARGS__) \
+	} \
 	TAGTSO_PASS_IF(outside, ret, name, proto, args)
+
+#define ALIAS(ret, name, proto, args, ...) ALIAS_OFTEN(ret, name, proto, args, false, __VA_ARGS__)
 
 #define ALIAS_V(name, proto, args, ...) \
 	static __attribute__((noinline)) void other_##name proto \

@@ -36,7 +36,7 @@ static void touch_wide_string(const wchar_t *s)
 	touch_string(s); \
 	touch(d, tagtso_early_strlen(d) + tagtso_early_strlen(s) + 1);
 
-#define UNCHECKED_BODY(ret, name, proto, args, ...) \
+#define UNCHECKED_OFTEN(ret, name, proto, args, outside, ...) \
 	static __attribute__((noinline)) ret other_##name proto \
 	{ \
 		ret(*real_) proto = tagtso_real(TAGTSO_FN_##name); \
@@ -52,15 +52,10 @@ static void touch_wide_string(const wchar_t *s)
 		result_ = real_ args; \
 		tagtso_unchecked_leave(checks_); \
 		return result_; \
-	}
-
-#define UNCHECKED(ret, name, proto, args, ...) \
-	UNCHECKED_BODY(ret, name, proto, args, __VA_ARGS__) \
-	TAGTSO_PASS(ret, name, proto, args)
-
-#define UNCHECKED_OFTEN(ret, name, proto, args, outside, ...) \
-	UNCHECKED_BODY(ret, name, proto, args, __VA_ARGS__) \
+	} \
 	TAGTSO_PASS_IF(outside, ret, name, proto, args)
+
+#define UNCHECKED(ret, name, proto, args, ...) UNCHECKED_OFTEN(ret, name, proto, args, false, __VA_ARGS__)
 
 #define UNCHECKED_V(name, proto, args, ...) \
 	static __attribute__((noinline)) void other_##name proto \

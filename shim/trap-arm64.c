@@ -45,11 +45,9 @@ enum {
 	ESR_WNR = 1 << 6,     /* the faulting access was a write */
 };
 
-/* Words of our own islands and sites: LDG Xt, [Xn, #imm]; B. */
+/* A word of our own islands: LDG Xt, [Xn, #imm]. */
 #define LDG UINT32_C(0xd9600000)
 #define LDG_MASK UINT32_C(0xffe00c00)
-#define B UINT32_C(0x14000000)
-#define B_MASK UINT32_C(0xfc000000)
 
 struct tagtso_unknown tagtso_unknown[TAGTSO_UNKNOWN_WORDS];
 
@@ -385,7 +383,7 @@ static bool find_instruction(struct trap *t, ucontext_t *uc, uint32_t *word)
 		*word = *(const volatile uint32_t *)uc->uc_mcontext.pc;
 	}
 	t->pc = uc->uc_mcontext.pc;
-	return (*word & B_MASK) != B;
+	return !tagtso_form_is_branch(*word);
 }
 
 static bool find_site(struct trap *t, ucontext_t *uc)
