@@ -290,7 +290,7 @@ unsigned tagtso_owner_tag(uint64_t va)
 }
 
 /* One step for a granule that is neither mine nor shared. */
-static void resolve(uint64_t va, uint32_t index, unsigned me)
+static void take_step(uint64_t va, uint32_t index, unsigned me)
 {
 	struct tagtso_page *p = &tagtso_window.page[index];
 	struct batch b = { .va = va & ~(uint64_t)(TAGTSO_PAGE_SIZE - 1), .first = index, .n = 1 };
@@ -310,18 +310,16 @@ static void resolve(uint64_t va, uint32_t index, unsigned me)
 		revoke_at(va, index);
 }
 
-unsigned tagtso_owner_settle(uint64_t va, unsigned me)
+/* Until it is mine or shared. */
+unsigned tagtso_owner_resolve(uint64_t va, unsigned me)
 {
 	for (;;) {
 		uint32_t index = tagtso_window_index(va);
+		unsigned tag = index ? tagtso_owner_settled(index, va, me) : 0;
 
-		if (!index)
-			return 0;
-		unsigned tag = tagtso_tag_get(tagtso_window_at(tagtso_window.tags, index, va));
-
-		if (tag == TAGTSO_TAG_SHARED || (me && tag == me))
+		if (tag || !index)
 			return tag;
-		resolve(va, index, me);
+		take_step(va, index, me);
 	}
 }
 

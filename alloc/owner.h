@@ -6,6 +6,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "tags.h"
+#include "window.h"
+
 /* Limits, from the knobs; written once at start-up. */
 struct tagtso_owner_limits {
 	unsigned handovers; /* TAGTSO_HANDOVERS */
@@ -22,10 +25,25 @@ void tagtso_owner_none(void);
 /* Turns tag checking off for the calling thread: a process with one thread, and the child of fork. Forgets all leases. */
 void tagtso_owner_dormant(void);
 
+/* The answer of tagtso_owner_settle() if nothing has to be done for it, else 0. `index`: what tagtso_window_index() said for va. */
+static inline unsigned tagtso_owner_settled(uint32_t index, uint64_t va, unsigned me)
+{
+	unsigned tag = tagtso_tag_get(tagtso_window_at(tagtso_window.tags, index, va));
+
+	return tag == TAGTSO_TAG_SHARED || (me && tag == me) ? tag : 0;
+}
+
 /* Makes the granule at window address `va` accessible to this thread (me = its id): returns the tag that a pointer must carry, me (plain
  * access) or TAGTSO_TAG_SHARED (ordered access), or 0 if `va` is not in the window any more. The answer may be outdated when
  * the access is made: the hardware checks again. */
-unsigned tagtso_owner_settle(uint64_t va, unsigned me);
+unsigned tagtso_owner_resolve(uint64_t va, unsigned me);
+static inline unsigned tagtso_owner_settle(uint64_t va, unsigned me)
+{
+	uint32_t index = tagtso_window_index(va);
+	unsigned tag = index ? tagtso_owner_settled(index, va, me) : 0;
+
+	return tag ? tag : tagtso_owner_resolve(va, me);
+}
 
 /* Makes [va, va+len) shared, for good; for native code, unknown instructions and accesses that straddle differently tagged granules. */
 void tagtso_owner_share(uint64_t va, uint64_t len);

@@ -46,7 +46,7 @@ struct tagtso_window {
 	struct tagtso_page *page;          /* by index */
 	_Atomic(_Atomic uint32_t *) *leaf; /* by address bits 47:30: leaf of 2^18 page indices, by address bits 29:12 */
 };
-extern struct tagtso_window tagtso_window;
+__attribute__((visibility("hidden"))) extern struct tagtso_window tagtso_window;
 
 enum { TAGTSO_LEAF_BITS = 18, TAGTSO_VA_BITS = 48 };
 

@@ -31,6 +31,8 @@ static _Atomic uint32_t in_use; /* ranges[in_use..] were never used; hooks, only
 /* Where the last lookup of each kind succeeded; any thread, advice. */
 static _Atomic uint32_t recent_code, recent_island;
 
+_Atomic uint32_t tagtso_code_removals = 1;
+
 /* A range as it was at one moment. */
 struct view {
 	uint64_t base, end, islands, islands_end, next;
@@ -191,6 +193,8 @@ static void remove_range(struct tagtso_code *range)
 		yield();
 	set(range, &none);
 	publish(range);
+	/* Release: who sees the new number sees that the range is gone. */
+	atomic_fetch_add_explicit(&tagtso_code_removals, 1, memory_order_release);
 }
 
 void tagtso_patch_remove_code(uint64_t base, uint64_t size)
@@ -261,4 +265,5 @@ void tagtso_code_after_fork(void)
 			publish(&ranges[i]);
 		}
 	}
+	atomic_fetch_add_explicit(&tagtso_code_removals, 1, memory_order_release);
 }

@@ -5,6 +5,7 @@
 #ifndef TAGTSO_INTERP_CODE_H
 #define TAGTSO_INTERP_CODE_H
 
+#include <stdatomic.h>
 #include <stdint.h>
 
 #include "patch.h"
@@ -49,6 +50,10 @@ static inline uint16_t *tagtso_island_map(const struct tagtso_island *island)
 
 /* The island whose code holds pc, or NULL. Async-signal-safe, lock-free. */
 struct tagtso_island *tagtso_code_island(uint64_t pc);
+
+/* Ranges removed so far, and one more. While it stays as it was before a pc was found in generated code, the pc is there.
+ * Written by the hooks. */
+__attribute__((visibility("hidden"))) extern _Atomic uint32_t tagtso_code_removals;
 
 /* The generated code that holds pc, kept from being removed until tagtso_code_release(); NULL if there is none. */
 struct tagtso_code *tagtso_code_hold(uint64_t pc);

@@ -515,22 +515,16 @@ bool tagtso_decode(uint32_t word, struct tagtso_memop *op)
 	return op->cls != TAGTSO_OUT_OF_LINE;
 }
 
-unsigned tagtso_memop_bytes(const struct tagtso_memop *op)
+unsigned tagtso_memop_rare_bytes(const struct tagtso_memop *op)
 {
 	switch (op->cls) {
-	case TAGTSO_OTHER:
-	case TAGTSO_UNKNOWN:
-	case TAGTSO_PREFETCH:
-	case TAGTSO_OUT_OF_LINE:
-	case TAGTSO_TAG:
-		return 0;
 	case TAGTSO_LOAD_MULTI:
 	case TAGTSO_STORE_MULTI:
 		return op->count * (op->flags & TAGTSO_F_Q ? 16 : 8);
 	case TAGTSO_ZERO_BLOCK:
 		return 64;
 	default:
-		return (unsigned)op->count << op->size;
+		return 0;
 	}
 }
 

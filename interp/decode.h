@@ -15,7 +15,13 @@ bool tagtso_decode(uint32_t word, struct tagtso_memop *op);
 
 /* Bytes of memory from the lowest to one past the highest address accessed; 0 for PREFETCH and what is not executed here.
  * ZERO_BLOCK: 64, the only block size that A64 cores with MTE have shipped with; the executor checks DCZID_EL0. */
-unsigned tagtso_memop_bytes(const struct tagtso_memop *op);
+unsigned tagtso_memop_rare_bytes(const struct tagtso_memop *op);
+static inline unsigned tagtso_memop_bytes(const struct tagtso_memop *op)
+{
+	if (op->cls >= TAGTSO_LOAD && op->cls <= TAGTSO_LOAD_DUP)
+		return (unsigned)op->count << op->size;
+	return tagtso_memop_rare_bytes(op);
+}
 
 /* Short lower-case name of a class, for reports: "load", "store-pair", ... */
 const char *tagtso_class_name(unsigned cls);

@@ -23,7 +23,7 @@ _Static_assert(offsetof(mcontext_t, pstate) == offsetof(mcontext_t, regs) + 8 * 
 
 typedef uint64_t routine(uint64_t pointer, void *first, void *second, struct tagtso_fault *fault);
 
-HIDDEN extern const char tagtso_access_begin[], tagtso_access_end[], tagtso_access_failed[];
+HIDDEN extern const char tagtso_access_failed[];
 
 #define DECLARE(name) HIDDEN extern routine tagtso_access_##name
 #define A(name) tagtso_access_##name
@@ -51,24 +51,25 @@ LSE(ldumin);
 LSE(swp);
 #undef LSE
 
-/* [size] of the element; a hole is an instruction that does not exist, and is answered UNKNOWN. */
-static routine *const loads[][3][4] = {
-	/* [none, acquire, RCpc acquire][zero-, sign-extended to 32, to 64 bits] */
-	{
-		{ A(ldrb), A(ldrh), A(ldrw), A(ldrx) },
-		{ A(ldrsbw), A(ldrshw) },
-		{ A(ldrsbx), A(ldrshx), A(ldrswx) },
-	},
-	{
-		{ A(ldarb), A(ldarh), A(ldarw), A(ldarx) },
-	},
-	{
-		{ A(ldaprb), A(ldaprh), A(ldaprw), A(ldaprx) },
-		{ A(ldaprsbw), A(ldaprshw) },
-		{ A(ldaprsbx), A(ldaprshx), A(ldaprswx) },
-	},
+/* [flags][size of the element]; a hole is an instruction that does not exist, and is answered UNKNOWN. */
+enum {
+	V = TAGTSO_F_VECTOR,
+	TO_32 = TAGTSO_F_SIGNED,
+	TO_64 = TAGTSO_F_SIGNED | TAGTSO_F_WIDE,
+	ACQ = TAGTSO_F_ACQUIRE,
+	RCPC = TAGTSO_F_ACQUIRE | TAGTSO_F_RCPC,
+	LOADS = V | TO_64 | RCPC,
 };
-static routine *const vector_loads[] = { A(ldr_b), A(ldr_h), A(ldr_s), A(ldr_d), A(ldr_q) };
+static routine *const loads[LOADS + 1][8] = {
+	[0] = { A(ldrb), A(ldrh), A(ldrw), A(ldrx) },
+	[TO_32] = { A(ldrsbw), A(ldrshw) },
+	[TO_64] = { A(ldrsbx), A(ldrshx), A(ldrswx) },
+	[ACQ] = { A(ldarb), A(ldarh), A(ldarw), A(ldarx) },
+	[RCPC] = { A(ldaprb), A(ldaprh), A(ldaprw), A(ldaprx) },
+	[RCPC | TO_32] = { A(ldaprsbw), A(ldaprshw) },
+	[RCPC | TO_64] = { A(ldaprsbx), A(ldaprshx), A(ldaprswx) },
+	[V] = { A(ldr_b), A(ldr_h), A(ldr_s), A(ldr_d), A(ldr_q) },
+};
 static routine *const lane_loads[] = { A(lane_b), A(lane_h), A(lane_s), A(lane_d), NULL };
 static routine *const stores[][5] = {
 	/* [release]; the integer ones store vectors and lanes of these sizes too */
@@ -101,11 +102,6 @@ static routine *const multi_stores[][4] = {
 	{ A(st1_d1), A(st1_d2), A(st1_d3), A(st1_d4) },
 	{ A(st1_q1), A(st1_q2), A(st1_q3), A(st1_q4) },
 };
-
-bool tagtso_exec_owns(uint64_t pc)
-{
-	return pc - (uint64_t)tagtso_access_begin < (uint64_t)(tagtso_access_end - tagtso_access_begin);
-}
 
 void tagtso_exec_fixup(ucontext_t *nested, const siginfo_t *info)
 {
@@ -189,7 +185,7 @@ static uint64_t offset_register(const struct tagtso_memop *op, const struct tagt
 	return value << op->shift;
 }
 
-uint64_t tagtso_exec_address(const struct tagtso_memop *op, const struct tagtso_frame *frame)
+uint64_t tagtso_exec_rare_address(const struct tagtso_memop *op, const struct tagtso_frame *frame)
 {
 	uint64_t address;
 
@@ -207,12 +203,18 @@ uint64_t tagtso_exec_address(const struct tagtso_memop *op, const struct tagtso_
 	return address << 8 >> 8;
 }
 
-static inline enum tagtso_exec finish(const struct tagtso_memop *op, const struct tagtso_frame *frame)
+static inline void write_back(const struct tagtso_memop *op, const struct tagtso_frame *frame)
 {
 	if (op->addressing == TAGTSO_ADDR_PRE || op->addressing == TAGTSO_ADDR_POST)
 		frame->x[op->rn] += (uint64_t)(int64_t)op->imm;
 	else if (op->addressing == TAGTSO_ADDR_POST_REG)
 		frame->x[op->rn] += get(frame, op->rm);
+}
+
+static inline enum tagtso_exec finish(const struct tagtso_memop *op, const struct tagtso_frame *frame)
+{
+	if (op->addressing != TAGTSO_ADDR_OFFSET)
+		write_back(op, frame);
 	frame->x[TAGTSO_PC] += 4;
 	return TAGTSO_EXEC_DONE;
 }
@@ -262,23 +264,10 @@ static void settle_if_vector(const struct tagtso_memop *op, const struct tagtso_
 		settle_z(frame, n);
 }
 
-static routine *load_routine(const struct tagtso_memop *op)
-{
-	unsigned acquire = 0, extension = 0;
-
-	if (op->flags & TAGTSO_F_VECTOR)
-		return vector_loads[op->size];
-	if (op->flags & TAGTSO_F_ACQUIRE)
-		acquire = op->flags & TAGTSO_F_RCPC ? 2 : 1;
-	if (op->flags & TAGTSO_F_SIGNED)
-		extension = op->flags & TAGTSO_F_WIDE ? 2 : 1;
-	return op->size < 4 ? loads[acquire][extension][op->size] : NULL;
-}
-
 static enum tagtso_exec load(const struct tagtso_memop *op, struct tagtso_frame *frame, uint64_t pointer,
                              enum tagtso_order order, struct tagtso_fault *fault)
 {
-	routine *access = load_routine(op);
+	routine *access = loads[op->flags & LOADS][op->size];
 	uint64_t zero;
 
 	if (!access)
@@ -407,7 +396,7 @@ static enum tagtso_exec store_lane(const struct tagtso_memop *op, struct tagtso_
 static enum tagtso_exec load_duplicate(const struct tagtso_memop *op, struct tagtso_frame *frame, uint64_t pointer,
                                        enum tagtso_order order, struct tagtso_fault *fault)
 {
-	routine *access = op->size < 4 ? loads[0][0][op->size] : NULL;
+	routine *access = loads[0][op->size];
 	uint64_t value;
 
 	if (!access)
@@ -484,11 +473,11 @@ enum tagtso_exec tagtso_exec(const struct tagtso_memop *op, struct tagtso_frame 
 	/* No routine orders a vector or a pair by itself (LRCPC3). */
 	if (op->flags & TAGTSO_F_VECTOR && (!frame->v || op->flags & (TAGTSO_F_ACQUIRE | TAGTSO_F_RELEASE)))
 		return TAGTSO_EXEC_UNKNOWN;
-	switch (op->cls) {
-	case TAGTSO_LOAD:
+	if (op->cls == TAGTSO_LOAD)
 		return load(op, frame, pointer, order, fault);
-	case TAGTSO_STORE:
+	if (op->cls == TAGTSO_STORE)
 		return store(op, frame, pointer, order, fault);
+	switch (op->cls) {
 	case TAGTSO_LOAD_PAIR:
 		return load_pair(op, frame, pointer, order, fault);
 	case TAGTSO_STORE_PAIR:

@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <ucontext.h>
 
+#include "alu.h"
 #include "memop.h"
 
 /* The interrupted thread's registers, as views into its signal frame. */
@@ -38,9 +39,21 @@ struct tagtso_fault {
 };
 
 void tagtso_frame_init(struct tagtso_frame *frame, ucontext_t *uc);
+/* Without the records of the signal frame, to go over which costs as much as a load: no v, sve and esr. */
+static inline void tagtso_frame_init_general(struct tagtso_frame *frame, ucontext_t *uc)
+{
+	*frame = (struct tagtso_frame){ .uc = uc, .x = uc->uc_mcontext.regs };
+}
 
 /* The address that op accesses, top byte cleared (bits 63:56 zero), before write-back. */
-uint64_t tagtso_exec_address(const struct tagtso_memop *op, const struct tagtso_frame *frame);
+uint64_t tagtso_exec_rare_address(const struct tagtso_memop *op, const struct tagtso_frame *frame);
+static inline uint64_t tagtso_exec_address(const struct tagtso_memop *op, const struct tagtso_frame *frame)
+{
+	/* 31 = SP by position */
+	if (op->addressing <= TAGTSO_ADDR_PRE && op->cls != TAGTSO_ZERO_BLOCK)
+		return (frame->x[op->rn] + (uint64_t)(int64_t)op->imm) << 8 >> 8;
+	return tagtso_exec_rare_address(op, frame);
+}
 
 /* Carries op out at `pointer` = the address with the tag to be checked in bits 59:56. PSTATE.TCO must be clear for the
  * check to happen; the caller may set it when it holds the locks of every page touched. Register values are read
@@ -71,7 +84,11 @@ unsigned tagtso_span_words(const struct tagtso_memop *op, const struct tagtso_fr
 
 /* True if `pc` is inside the code that accesses guest memory on behalf of tagtso_exec. Then tagtso_exec_fixup() makes the nested
  * signal frame return into the recovery path, which makes tagtso_exec answer TAG (SEGV_MTESERR) or FAULT. */
-bool tagtso_exec_owns(uint64_t pc);
+__attribute__((visibility("hidden"))) extern const char tagtso_access_begin[], tagtso_access_end[];
+static inline bool tagtso_exec_owns(uint64_t pc)
+{
+	return pc - (uint64_t)tagtso_access_begin < (uint64_t)(tagtso_access_end - tagtso_access_begin);
+}
 void tagtso_exec_fixup(ucontext_t *nested, const siginfo_t *info);
 
 #endif

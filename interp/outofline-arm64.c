@@ -45,6 +45,7 @@ _Static_assert(sizeof(struct loop) <= 512, "one after the other in `loops`");
 enum { LOOPS = 64, LOOP_BYTES = 512, BYTES = SLOTS * sizeof(struct slot) + LOOPS * LOOP_BYTES };
 
 static struct slot *slots; /* SLOTS of them, then LOOPS loops, then a page without access */
+struct tagtso_slots tagtso_slots;
 
 static struct loop *loop_at(unsigned i)
 {
@@ -63,6 +64,7 @@ int tagtso_outofline_init(void)
 	if (r < 0)
 		return (int)r;
 	slots = (struct slot *)p;
+	tagtso_slots = (struct tagtso_slots){ (uint64_t)p, BYTES };
 	return 0;
 }
 
@@ -100,19 +102,18 @@ static void write_code(struct slot *s, uint32_t word)
 	make_executable(s, sizeof(s->code));
 }
 
-/* A thread that left a slot by longjmp takes its old one again, so that slots cannot run out in one thread. */
+/* A thread's own slots are those from its number on: nobody else's, as a rule. One that left a slot by longjmp takes it again, so that slots cannot run
+ * out in one thread; if it had gone further because its first was taken, that one is left behind until another thread of this number is in need. */
 static struct slot *take(uint32_t self)
 {
-	for (int i = 0; i < SLOTS; i++) {
-		if (atomic_load_explicit(&slots[i].owner, memory_order_relaxed) == self)
-			return &slots[i];
-	}
-	for (int i = 0; i < SLOTS; i++) {
+	for (unsigned i = 0; i < SLOTS; i++) {
+		struct slot *s = &slots[(self + i) % SLOTS];
 		uint32_t none = 0;
 
-		if (atomic_compare_exchange_strong_explicit(&slots[i].owner, &none, self, memory_order_acquire,
-		                                            memory_order_relaxed))
-			return &slots[i];
+		if (atomic_compare_exchange_strong_explicit(&s->owner, &none, self, memory_order_acquire,
+		                                            memory_order_relaxed) ||
+		    none == self)
+			return s;
 	}
 	return NULL;
 }
@@ -233,7 +234,7 @@ bool tagtso_outofline_leave(ucontext_t *uc, bool *finished)
 {
 	uint64_t pc = uc->uc_mcontext.pc;
 
-	if (!slots || pc < (uint64_t)slots || pc >= (uint64_t)slots + BYTES)
+	if (!tagtso_outofline_holds(pc))
 		return false;
 	if (pc >= (uint64_t)loop_at(0)) {
 		*finished = leave_loop(uc);

@@ -30,6 +30,15 @@ enum { TAGTSO_LOOP_WORDS = 64, TAGTSO_LOOP_EXITS = 7 };
  * code leaves it. False if no slot is free, or the loop has too many ways out. */
 bool tagtso_outofline_enter_loop(ucontext_t *uc, const uint32_t *words, unsigned count);
 
+/* Where the slots are; written by init. */
+__attribute__((visibility("hidden"))) extern struct tagtso_slots {
+	uint64_t from, bytes;
+} tagtso_slots;
+static inline bool tagtso_outofline_holds(uint64_t pc)
+{
+	return pc - tagtso_slots.from < tagtso_slots.bytes;
+}
+
 /* If pc is in a slot: puts the thread back, to the next instruction when the word was executed (*finished), else to the word itself at its own address,
  * with a real fault to deliver; tag checks are as before. True if it was in a slot.
  * In a loop: to where the code left it (*finished), else to the same place of the loop itself.

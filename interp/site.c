@@ -63,6 +63,8 @@ static struct {
 	_Atomic uint32_t count;    /* sites that can be found; any thread */
 } table;
 
+_Atomic(struct tagtso_site *) tagtso_recent_sites[TAGTSO_RECENT_SITES];
+
 int tagtso_site_init(uint32_t max)
 {
 	if (max < GROUP || (max & (max - 1)) || max > 1u << NUMBER_BITS)

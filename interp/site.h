@@ -5,6 +5,7 @@
 
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "memop.h"
@@ -24,6 +25,7 @@ struct tagtso_site {
 	_Atomic uint32_t local;  /* traps that were served plain since the last form change; handlers, relaxed */
 	_Atomic uint32_t shared; /* traps that were served ordered since the last form change; handlers, relaxed */
 	_Atomic uint64_t island; /* code of the last island for this site alone, 0 = none; patcher only */
+	_Atomic uint32_t seen;   /* tagtso_code_removals when pc was found in generated code, 0 = not yet; handlers */
 };
 _Static_assert(sizeof(struct tagtso_site) == 64, "one cache line");
 
@@ -33,6 +35,32 @@ int tagtso_site_init(uint32_t max);
 /* The site of (pc, word), decoding and inserting it at first sight; NULL when the table is full. Lock-free,
  * async-signal-safe. */
 struct tagtso_site *tagtso_site_get(uint64_t pc, uint32_t word);
+
+/* The sites that trapped last, by their pc: where handlers look first. Advice: any handler writes any of them. */
+enum { TAGTSO_RECENT_SITES = 1024 };
+__attribute__((visibility("hidden"))) extern _Atomic(struct tagtso_site *) tagtso_recent_sites[TAGTSO_RECENT_SITES];
+
+static inline _Atomic(struct tagtso_site *) *tagtso_site_place(uint64_t pc)
+{
+	return &tagtso_recent_sites[(pc / 4 ^ pc / 4096) % TAGTSO_RECENT_SITES];
+}
+
+static inline struct tagtso_site *tagtso_site_recall(uint64_t pc, uint32_t word)
+{
+	/* Relaxed: what is read through the pointer depends on it by address, which orders it after (the writer releases). */
+	struct tagtso_site *site = atomic_load_explicit(tagtso_site_place(pc), memory_order_relaxed);
+
+	return site && atomic_load_explicit(&site->pc, memory_order_relaxed) == pc && site->op.word == word ? site
+	                                                                                                    : NULL;
+}
+
+static inline void tagtso_site_remember(struct tagtso_site *site)
+{
+	uint64_t pc = atomic_load_explicit(&site->pc, memory_order_relaxed);
+
+	atomic_store_explicit(tagtso_site_place(pc), site, memory_order_release);
+}
+
 /* Sites inserted so far. */
 uint32_t tagtso_site_count(void);
 /* Memory that the table and its index occupy, in bytes; looks at each page of the index: for the report. */

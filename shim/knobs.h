@@ -21,7 +21,7 @@ struct tagtso_knobs {
 #undef UINT
 #undef TEXT
 };
-extern struct tagtso_knobs tagtso_knobs;
+__attribute__((visibility("hidden"))) extern struct tagtso_knobs tagtso_knobs;
 
 /* One row of knobs.def, for what prints or documents knobs. */
 struct tagtso_knob {

@@ -10,7 +10,7 @@
 
 /* False while the shim is inert or dormant: no granule has a tag, so interposed functions call the real ones with what they got.
  * Written when the shim wakes (before a second thread exists) and in the child of fork. */
-extern _Atomic bool tagtso_active;
+__attribute__((visibility("hidden"))) extern _Atomic bool tagtso_active;
 static inline bool tagtso_is_active(void)
 {
 	return atomic_load_explicit(&tagtso_active, memory_order_relaxed);

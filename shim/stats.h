@@ -14,7 +14,7 @@ enum tagtso_stat {
 };
 
 /* Written by every thread, handlers included; read by the report. Values are advice, never decisions. */
-extern _Atomic uint64_t tagtso_stats[TAGTSO_NSTATS];
+__attribute__((visibility("hidden"))) extern _Atomic uint64_t tagtso_stats[TAGTSO_NSTATS];
 
 #define TAGTSO_COUNT(name) TAGTSO_ADD(name, 1)
 #define TAGTSO_ADD(name, n) \

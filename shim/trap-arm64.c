@@ -42,12 +42,23 @@ enum {
 	RUN_GAP = 4,          /* instructions between two accesses of a run: over more, running them is as quick */
 	SPAN_LIMIT = 4096,    /* instructions of one LL/SC loop interpreted in one trap */
 	SPAN_PATIENCE = 1000, /* times that an LL/SC loop of unknown shape may come back before the process is ended */
+	TELL = 3,             /* TAGTSO_VERBOSE that tells of each trap: then no site is remembered as known */
 	ESR_WNR = 1 << 6,     /* the faulting access was a write */
 };
 
 /* A word of our own islands: LDG Xt, [Xn, #imm]. */
 #define LDG UINT32_C(0xd9600000)
 #define LDG_MASK UINT32_C(0xffe00c00)
+
+/* Arm ARM C4.1, bits 28:25: loads and stores are x1x0, data processing on SIMD&FP registers is x111. */
+#define LOADS_STORES UINT32_C(0x08000000)
+#define LOADS_STORES_MASK UINT32_C(0x0a000000)
+#define SIMD_MASK UINT32_C(0x0e000000)
+
+/* Kept out of the way of what every trap does. */
+#define RARE __attribute__((noinline, cold))
+/* And what every trap does, in one piece: no registers are saved between its parts. */
+#define INLINE inline __attribute__((always_inline))
 
 struct tagtso_unknown tagtso_unknown[TAGTSO_UNKNOWN_WORDS];
 
@@ -58,7 +69,10 @@ struct trap {
 	const struct tagtso_memop *op;
 	struct tagtso_memop local; /* op, without a site */
 	siginfo_t *info;
+	uint64_t va;                  /* where it faulted */
+	uint32_t index;               /* tagtso_window_index() of va */
 	bool generated;               /* the pc is in the emulator's generated code, or in an island */
+	uint32_t removals;            /* tagtso_code_removals before that was found */
 	uint64_t pc;                  /* of the instruction as emitted */
 	struct tagtso_island *island; /* that the thread was in, or NULL */
 	uint64_t island_pc;           /* where in it */
@@ -127,6 +141,7 @@ static void deliver_fault(struct trap *t, const struct tagtso_fault *fault)
 	t->info->si_signo = fault->signo;
 	t->info->si_code = fault->code;
 	t->info->si_addr = (void *)fault->address;
+	tagtso_frame_init(&t->frame, t->frame.uc);
 	if (t->frame.esr && fault->esr)
 		*t->frame.esr = fault->esr;
 	deliver(fault->signo, t->info, t->frame.uc);
@@ -151,7 +166,7 @@ static enum tagtso_form wanted_form(const struct tagtso_site *site)
 	return is_local ? TAGTSO_FORM_LOCAL : TAGTSO_FORM_SHARED;
 }
 
-static void score(struct trap *t, enum tagtso_order order)
+static INLINE void score(struct trap *t, enum tagtso_order order)
 {
 	struct tagtso_site *site = t->site;
 
@@ -161,10 +176,16 @@ static void score(struct trap *t, enum tagtso_order order)
 		TAGTSO_COUNT(interpreted_ordered);
 	if (!site)
 		return;
-	atomic_fetch_add_explicit(order == TAGTSO_PLAIN ? &site->local : &site->shared, 1, memory_order_relaxed);
+	_Atomic uint32_t *counter = order == TAGTSO_PLAIN ? &site->local : &site->shared;
+	uint32_t before = atomic_fetch_add_explicit(counter, 1, memory_order_relaxed);
+	uint8_t form = atomic_load_explicit(&site->form, memory_order_relaxed);
+
+	/* As most sites are when they trap. What accesses of the other kind have asked for is their affair. */
+	if (form == TAGTSO_FORM_EMITTED && before + 1 < tagtso_knobs.threshold)
+		return;
 	if (!t->generated || !tagtso_knobs.threshold || atomic_load_explicit(&site->refused, memory_order_relaxed))
 		return;
-	uint8_t form = atomic_load_explicit(&site->form, memory_order_relaxed), want = wanted_form(site);
+	uint8_t want = wanted_form(site);
 	/* It has its form, but trapped where it was emitted: code that was recycled came back as it was. */
 	bool lost = form != TAGTSO_FORM_EMITTED && want == form && !t->island;
 
@@ -236,9 +257,19 @@ static void unknown_span(struct trap *t, uint64_t va)
 
 enum outcome { SERVED, AGAIN, GIVEN_UP };
 
+static bool is_simple_access(unsigned cls)
+{
+	return cls >= TAGTSO_LOAD && cls <= TAGTSO_CASP;
+}
+
+static bool is_exclusive_load(unsigned cls)
+{
+	return cls == TAGTSO_LOAD_EX || cls == TAGTSO_LOAD_EX_PAIR;
+}
+
 /* In an island the next instruction may be there too. All registers are as the island's code expects them: the
  * interpreter writes those that the instruction writes, and no scratch register is among them (form.h). */
-static void go_on(struct trap *t)
+static INLINE void go_on(struct trap *t)
 {
 	uint64_t pc = t->island && t->frame.uc->uc_mcontext.pc == t->pc + 4
 	                      ? tagtso_island_resume(t->island, t->island_pc)
@@ -248,18 +279,12 @@ static void go_on(struct trap *t)
 		t->frame.uc->uc_mcontext.pc = pc;
 }
 
-static enum outcome finish(struct trap *t, enum tagtso_exec r, enum tagtso_order order,
-                           const struct tagtso_fault *fault)
+static RARE enum outcome failed(struct trap *t, enum tagtso_exec r, const struct tagtso_fault *fault)
 {
 	/* an exclusive load stands for its whole loop, which stores: there the syndrome decides */
 	bool write = (t->op->flags & TAGTSO_F_STORE) || (r == TAGTSO_EXEC_FAULT && (fault->esr & ESR_WNR));
 
 	switch (r) {
-	case TAGTSO_EXEC_DONE:
-		t->done = true;
-		score(t, order);
-		go_on(t);
-		return SERVED;
 	case TAGTSO_EXEC_TAG:
 		TAGTSO_COUNT(retries);
 		return AGAIN;
@@ -273,23 +298,44 @@ static enum outcome finish(struct trap *t, enum tagtso_exec r, enum tagtso_order
 	}
 }
 
+static INLINE enum outcome finish(struct trap *t, enum tagtso_exec r, enum tagtso_order order,
+                                  const struct tagtso_fault *fault)
+{
+	if (r != TAGTSO_EXEC_DONE)
+		return failed(t, r, fault);
+	t->done = true;
+	score(t, order);
+	go_on(t);
+	return SERVED;
+}
+
 /* Within one granule: the pointer carries the tag that was found, and the hardware checks it again at the access itself (I2). */
-static enum outcome access_granule(struct trap *t, uint64_t va, unsigned me)
+static INLINE enum outcome access_tagged(struct trap *t, const struct tagtso_memop *op, uint64_t va, unsigned tag)
+{
+	enum tagtso_order order = tag == TAGTSO_TAG_SHARED ? TAGTSO_ORDERED : TAGTSO_PLAIN;
+	struct tagtso_fault fault;
+	enum tagtso_exec r = tagtso_exec(op, &t->frame, TAGTSO_WITH_TAG(va, tag), order, &fault);
+
+	return finish(t, r, order, &fault);
+}
+
+static enum outcome access_span(struct trap *t, unsigned tag)
 {
 	struct tagtso_fault fault;
+
+	TAGTSO_COUNT(interpreted_spans);
+	enum tagtso_exec r = tagtso_span_exec(t->op, &t->frame, tag, SPAN_LIMIT, &fault);
+
+	return finish(t, r, tag == TAGTSO_TAG_SHARED ? TAGTSO_ORDERED : TAGTSO_PLAIN, &fault);
+}
+
+static enum outcome access_granule(struct trap *t, uint64_t va, unsigned me)
+{
 	unsigned tag = tagtso_owner_settle(va, me);
-	enum tagtso_order order = tag == TAGTSO_TAG_SHARED ? TAGTSO_ORDERED : TAGTSO_PLAIN;
-	enum tagtso_exec r;
 
 	if (!tag)
 		return SERVED; /* unmapped meanwhile: executing it again tells the truth */
-	if (t->op->cls == TAGTSO_LOAD_EX || t->op->cls == TAGTSO_LOAD_EX_PAIR) {
-		TAGTSO_COUNT(interpreted_spans);
-		r = tagtso_span_exec(t->op, &t->frame, tag, SPAN_LIMIT, &fault);
-	} else {
-		r = tagtso_exec(t->op, &t->frame, TAGTSO_WITH_TAG(va, tag), order, &fault);
-	}
-	return finish(t, r, order, &fault);
+	return is_exclusive_load(t->op->cls) ? access_span(t, tag) : access_tagged(t, t->op, va, tag);
 }
 
 /* What the window granules of the range are, now: all mine; mine or shared; or not all settled. A page that is not reachable has no say: the access
@@ -315,7 +361,7 @@ static enum settled look(uint64_t va, uint64_t len, unsigned me)
 
 /* Across granules: all are settled before any part is done (replaying a half-done store is not TSO), and stay so, because the locks of both
  * pages are held over the access, which is unchecked. */
-static enum outcome access_straddling(struct trap *t, uint64_t va, uint64_t len, unsigned me)
+static RARE enum outcome access_straddling(struct trap *t, uint64_t va, uint64_t len, unsigned me)
 {
 	struct tagtso_fault fault;
 
@@ -342,7 +388,12 @@ static enum outcome access_straddling(struct trap *t, uint64_t va, uint64_t len,
 	return finish(t, r, order, &fault);
 }
 
-static void interpret(struct trap *t, uint64_t fault_va)
+static bool straddles(uint64_t va, unsigned len)
+{
+	return va % TAGTSO_GRANULE + len > TAGTSO_GRANULE;
+}
+
+static RARE void interpret_any(struct trap *t)
 {
 	unsigned len = tagtso_memop_bytes(t->op), me = tagtso_tag_mine();
 	enum outcome o = GIVEN_UP;
@@ -353,36 +404,100 @@ static void interpret(struct trap *t, uint64_t fault_va)
 	}
 	if (t->op->cls > TAGTSO_UNKNOWN && len) {
 		uint64_t va = tagtso_exec_address(t->op, &t->frame);
-		bool straddles = ((va ^ (va + len - 1)) & ~(uint64_t)(TAGTSO_GRANULE - 1)) != 0;
 
 		do
-			o = straddles ? access_straddling(t, va, len, me) : access_granule(t, va, me);
+			o = straddles(va, len) ? access_straddling(t, va, len, me) : access_granule(t, va, me);
 		while (o == AGAIN);
 	}
-	if (o == GIVEN_UP && (t->op->cls == TAGTSO_LOAD_EX || t->op->cls == TAGTSO_LOAD_EX_PAIR))
-		unknown_span(t, fault_va);
+	if (o == GIVEN_UP && is_exclusive_load(t->op->cls))
+		unknown_span(t, t->va);
 	else if (o == GIVEN_UP)
-		unknown(t, fault_va);
+		unknown(t, t->va);
+}
+
+/* What most traps are: in one granule, which has its owner, of the page that faulted. */
+static INLINE bool interpret_settled(struct trap *t)
+{
+	const struct tagtso_memop *op = t->op;
+
+	if (!is_simple_access(op->cls))
+		return false;
+	uint64_t va = tagtso_exec_address(op, &t->frame);
+
+	if (straddles(va, tagtso_memop_bytes(op)) || (va ^ t->va) / TAGTSO_PAGE_SIZE)
+		return false;
+	unsigned tag = tagtso_owner_settled(t->index, va, tagtso_tag_mine());
+
+	return tag && access_tagged(t, op, va, tag) == SERVED;
+}
+
+static INLINE void interpret(struct trap *t)
+{
+	if (!interpret_settled(t))
+		interpret_any(t);
 }
 
 /* --- the site -------------------------------------------------------------------------------------------------------- */
+
+/* General registers are the signal frame's own; the records behind them cost time to find. */
+static void find_records(struct trap *t)
+{
+	if ((t->op->cls > TAGTSO_CASP || t->op->flags & TAGTSO_F_VECTOR) && !t->frame.v)
+		tagtso_frame_init(&t->frame, t->frame.uc);
+}
+
+/* The instruction at t->pc. */
+static void use_site(struct trap *t, uint32_t word)
+{
+	t->site = tagtso_site_get(t->pc, word);
+	if (!t->site)
+		tagtso_decode(word, &t->local);
+	t->op = t->site ? &t->site->op : &t->local;
+	find_records(t);
+	if (!t->site || !t->generated || t->island || tagtso_knobs.verbose >= TELL)
+		return;
+	atomic_store_explicit(&t->site->seen, t->removals, memory_order_relaxed);
+	tagtso_site_remember(t->site);
+}
+
+/* Most traps are of sites that are known, in code that is still there: then the pc is neither in an island nor in code of our own. */
+static INLINE bool recall_site(struct trap *t)
+{
+	/* Acquire: pairs with the release of whoever removes code, after which the site's pc may be anything. */
+	uint32_t removals = atomic_load_explicit(&tagtso_code_removals, memory_order_acquire);
+	uint64_t pc = t->frame.x[TAGTSO_PC];
+	struct tagtso_site *site = tagtso_site_recall(pc, *(const volatile uint32_t *)pc);
+
+	if (!site || atomic_load_explicit(&site->seen, memory_order_relaxed) != removals)
+		return false;
+	t->removals = removals;
+	t->pc = pc;
+	t->generated = true;
+	t->island = NULL;
+	t->site = site;
+	t->op = &site->op;
+	find_records(t);
+	return true;
+}
 
 /* A trap in an island is a trap of the emitted instruction: registers but the scratch ones are still those of before it (form.h). False if
  * the instruction that trapped has been replaced since: a branch accesses no memory. */
 static bool find_instruction(struct trap *t, ucontext_t *uc, uint32_t *word)
 {
-	t->island_pc = uc->uc_mcontext.pc;
-	t->island = tagtso_code_island(t->island_pc);
+	t->removals = atomic_load_explicit(&tagtso_code_removals, memory_order_acquire); /* as in recall_site() */
+	t->pc = t->island_pc = uc->uc_mcontext.pc;
+	t->generated = tagtso_patch_is_code(t->pc);
+	t->island = t->generated ? NULL : tagtso_code_island(t->pc);
 	if (t->island) {
 		struct tagtso_instruction at = tagtso_island_instruction(t->island, t->island_pc);
 
 		TAGTSO_COUNT(traps_island);
-		uc->uc_mcontext.pc = at.pc;
+		t->generated = true;
+		uc->uc_mcontext.pc = t->pc = at.pc;
 		*word = at.word;
 	} else {
-		*word = *(const volatile uint32_t *)uc->uc_mcontext.pc;
+		*word = *(const volatile uint32_t *)t->pc;
 	}
-	t->pc = uc->uc_mcontext.pc;
 	return !tagtso_form_is_branch(*word);
 }
 
@@ -392,13 +507,9 @@ static bool find_site(struct trap *t, ucontext_t *uc)
 
 	if (!find_instruction(t, uc, &word))
 		return false;
-	t->generated = t->island || tagtso_patch_is_code(t->pc);
 	if (!t->generated)
 		TAGTSO_COUNT(traps_native);
-	t->site = tagtso_site_get(t->pc, word);
-	if (!t->site)
-		tagtso_decode(word, &t->local);
-	t->op = t->site ? &t->site->op : &t->local;
+	use_site(t, word);
 	return true;
 }
 
@@ -406,23 +517,38 @@ static bool find_site(struct trap *t, ucontext_t *uc)
  * What follows an interpreted instruction may be interpreted in the same trap: a trap costs more than tens of instructions. Only the
  * emulator's own code, only instructions that are known, and only accesses to the window, which would trap too. */
 
-static bool is_simple_access(unsigned cls)
+static bool is_simd(uint32_t word)
 {
-	return cls >= TAGTSO_LOAD && cls <= TAGTSO_CASP;
+	return (word & SIMD_MASK) == SIMD_MASK;
 }
 
 /* The access at pc, if it is one for a run. */
 static bool find_next_access(struct trap *t, uint32_t word)
 {
-	if (!tagtso_decode(word, &t->local) || !is_simple_access(t->local.cls) ||
-	    t->local.addressing == TAGTSO_ADDR_LITERAL)
+	uint64_t pc = t->frame.uc->uc_mcontext.pc;
+
+	if ((word & LOADS_STORES_MASK) != LOADS_STORES)
 		return false;
-	if (!tagtso_window_index(tagtso_exec_address(&t->local, &t->frame)))
+	struct tagtso_site *site = tagtso_site_recall(pc, word);
+	const struct tagtso_memop *op = site ? &site->op : &t->local;
+
+	if (!site)
+		tagtso_decode(word, &t->local);
+
+	if (!is_simple_access(op->cls) || op->addressing == TAGTSO_ADDR_LITERAL)
 		return false;
-	t->pc = t->frame.uc->uc_mcontext.pc;
+	t->va = tagtso_exec_address(op, &t->frame);
+	t->index = tagtso_window_index(t->va);
+	if (!t->index)
+		return false;
+	t->pc = pc;
 	t->island = NULL;
-	t->site = tagtso_site_get(t->pc, word);
-	t->op = t->site ? &t->site->op : &t->local;
+	t->site = site;
+	t->op = op;
+	if (site)
+		find_records(t);
+	else
+		use_site(t, word);
 	return true;
 }
 
@@ -430,7 +556,7 @@ static bool find_next_access(struct trap *t, uint32_t word)
 static bool step_to_access(struct trap *t, unsigned *left)
 {
 	unsigned long long *r = t->frame.x;
-	uint64_t page = 0;
+	uint64_t page = t->pc / TAGTSO_PAGE_SIZE; /* generated, so all of its page is */
 
 	for (unsigned gap = 0; gap < RUN_GAP && *left; gap++) {
 		uint64_t here = r[TAGTSO_PC] / TAGTSO_PAGE_SIZE;
@@ -440,6 +566,8 @@ static bool step_to_access(struct trap *t, unsigned *left)
 			return false;
 		page = here;
 		word = *(const volatile uint32_t *)r[TAGTSO_PC];
+		if (is_simd(word))
+			return false;
 		--*left;
 		if (tagtso_alu_step(word, r))
 			continue;
@@ -448,71 +576,73 @@ static bool step_to_access(struct trap *t, unsigned *left)
 	return false;
 }
 
-/* A site that will be rewritten after a few traps is left to that: what a run saves there is less than it costs. */
-static bool is_for_run(const struct trap *t)
+static RARE void run(struct trap *t)
 {
-	return t->generated && !t->island &&
-	       (!t->site || !tagtso_knobs.threshold || atomic_load_explicit(&t->site->refused, memory_order_relaxed));
-}
-
-static void run(struct trap *t)
-{
-	unsigned left = is_for_run(t) ? (unsigned)tagtso_knobs.run : 0;
+	unsigned left = (unsigned)tagtso_knobs.run;
 
 	while (t->done && step_to_access(t, &left)) {
 		TAGTSO_COUNT(run_accesses);
 		t->done = false;
-		interpret(t, tagtso_exec_address(t->op, &t->frame));
+		interpret(t);
 	}
 }
 
-/* The patcher is a thread that mostly sleeps. Where it does not get a core soon, waiting for it costs less than the traps that its sites take
- * meanwhile; and where it never comes, some tens of waits have been all. */
-static void wait_for_patcher(const struct tagtso_site *site)
+/* A site that will be rewritten after a few traps is left to that: what a run saves there is less than it costs. Most often a look at the next word is
+ * enough to know that there is no run. */
+static INLINE bool is_for_run(const struct trap *t)
+{
+	uint64_t pc = t->frame.x[TAGTSO_PC];
+
+	if (t->site && tagtso_knobs.threshold && !atomic_load_explicit(&t->site->refused, memory_order_relaxed))
+		return false;
+	if (!t->done || t->island || !t->generated || !tagtso_knobs.run)
+		return false;
+	return (pc ^ t->pc) / TAGTSO_PAGE_SIZE || !is_simd(*(const volatile uint32_t *)pc);
+}
+
+static RARE void sleep_for_patcher(const struct tagtso_site *site)
 {
 	static const struct timespec pause = { .tv_nsec = PATCHER_PAUSE_NS };
-	uint32_t traps;
+	uint32_t traps = atomic_load_explicit(&site->local, memory_order_relaxed) +
+	                 atomic_load_explicit(&site->shared, memory_order_relaxed) - (uint32_t)tagtso_knobs.threshold;
 
-	if (!site || atomic_load_explicit(&site->wanted, memory_order_relaxed) ==
-	                     atomic_load_explicit(&site->form, memory_order_relaxed))
-		return;
-	traps = atomic_load_explicit(&site->local, memory_order_relaxed) +
-	        atomic_load_explicit(&site->shared, memory_order_relaxed) - (uint32_t)tagtso_knobs.threshold;
 	if (traps - PATCHER_TRAPS < PATCHER_PAUSES)
 		tagtso_sys(__NR_nanosleep, &pause, NULL);
 }
 
-static void serve(siginfo_t *info, ucontext_t *uc, uint64_t va)
+/* The patcher is a thread that mostly sleeps. Where it does not get a core soon, waiting for it costs less than the traps that its sites take
+ * meanwhile; and where it never comes, some tens of waits have been all. */
+static INLINE void wait_for_patcher(const struct tagtso_site *site)
 {
-	struct trap t;
+	if (site && atomic_load_explicit(&site->wanted, memory_order_relaxed) !=
+	                    atomic_load_explicit(&site->form, memory_order_relaxed))
+		sleep_for_patcher(site);
+}
 
-	t.done = false;
+static RARE void tell(const struct trap *t)
+{
+	tagtso_say("trap: pc %lx word %08x form %u address %lx tag %u me %u", (unsigned long)t->pc, t->op->word,
+	           t->site ? atomic_load_explicit(&t->site->form, memory_order_relaxed) : 0u, (unsigned long)t->va,
+	           tagtso_owner_tag(t->va), tagtso_tag_mine());
+}
 
+static INLINE void serve(struct trap *t)
+{
 	TAGTSO_COUNT(traps);
-	t.info = info;
-	tagtso_frame_init(&t.frame, uc);
-	if (!find_site(&t, uc)) {
-		TAGTSO_COUNT(retries);
-		return;
-	}
-	TAGTSO_SAY(3, "trap: pc %lx word %08x form %u address %lx tag %u me %u", (unsigned long)uc->uc_mcontext.pc,
-	           t.op->word, t.site ? atomic_load_explicit(&t.site->form, memory_order_relaxed) : 0u,
-	           (unsigned long)va, tagtso_owner_tag(va), tagtso_tag_mine());
-	interpret(&t, va);
-	run(&t);
-	wait_for_patcher(t.site);
+	interpret(t);
+	if (is_for_run(t))
+		run(t);
+	wait_for_patcher(t->site);
 }
 
 /* The slot of an instruction executed out of line: back to where it belongs. A fault of its own is the guest's. */
-static bool out_of_line(int signo, siginfo_t *info, ucontext_t *uc)
+static void out_of_line(int signo, siginfo_t *info, ucontext_t *uc)
 {
 	bool finished;
 
-	if (!tagtso_outofline_leave(uc, &finished))
-		return false;
-	if (!finished && !(signo == SIGSEGV && reach(TAGTSO_UNTAG(info->si_addr), false)))
+	if (tagtso_outofline_leave(uc, &finished) && !finished &&
+	    !(signo == SIGSEGV && reach(TAGTSO_UNTAG(info->si_addr), false)))
 		deliver(signo, info, uc);
-	return true;
 }
 
 static bool is_write(ucontext_t *uc)
@@ -523,27 +653,47 @@ static bool is_write(ucontext_t *uc)
 	return frame.esr && (*frame.esr & ESR_WNR);
 }
 
+/* Faults of our own code, and those that are not ours. */
+static void other_fault(int signo, siginfo_t *info, ucontext_t *uc)
+{
+	if (tagtso_exec_owns(uc->uc_mcontext.pc))
+		tagtso_exec_fixup(uc, info);
+	else if (tagtso_is_active() && tagtso_outofline_holds(uc->uc_mcontext.pc))
+		out_of_line(signo, info, uc);
+	else if (!tagtso_is_active() || signo != SIGSEGV ||
+	         (info->si_code != SEGV_ACCERR && info->si_code != SEGV_MAPERR) ||
+	         !reach(TAGTSO_UNTAG(info->si_addr), is_write(uc)))
+		deliver(signo, info, uc);
+}
+
+static RARE bool find_any(struct trap *t, int signo)
+{
+	uint64_t pc = t->frame.x[TAGTSO_PC];
+
+	if (!t->index || tagtso_exec_owns(pc) || tagtso_outofline_holds(pc)) {
+		other_fault(signo, t->info, t->frame.uc);
+		return false;
+	}
+	if (find_site(t, t->frame.uc)) {
+		if (tagtso_knobs.verbose >= TELL)
+			tell(t);
+		return true;
+	}
+	TAGTSO_COUNT(traps);
+	TAGTSO_COUNT(retries);
+	return false;
+}
+
 void tagtso_trap(int signo, siginfo_t *info, void *context)
 {
-	ucontext_t *uc = context;
-	uint64_t va = TAGTSO_UNTAG(info->si_addr);
+	bool mismatch = signo == SIGSEGV && info->si_code == SEGV_MTESERR && tagtso_is_active();
+	struct trap t;
 
-	if (tagtso_exec_owns(uc->uc_mcontext.pc)) {
-		tagtso_exec_fixup(uc, info);
-		return;
-	}
-	if (!tagtso_is_active()) {
-		deliver(signo, info, uc);
-		return;
-	}
-	if (out_of_line(signo, info, uc))
-		return;
-	if (signo == SIGSEGV && info->si_code == SEGV_MTESERR && tagtso_window_index(va)) {
-		serve(info, uc, va);
-		return;
-	}
-	if (signo == SIGSEGV && (info->si_code == SEGV_ACCERR || info->si_code == SEGV_MAPERR) &&
-	    reach(va, is_write(uc)))
-		return;
-	deliver(signo, info, uc);
+	t.va = TAGTSO_UNTAG(info->si_addr);
+	t.index = mismatch ? tagtso_window_index(t.va) : 0;
+	t.done = false;
+	t.info = info;
+	tagtso_frame_init_general(&t.frame, context);
+	if ((t.index && recall_site(&t)) || find_any(&t, signo))
+		serve(&t);
 }

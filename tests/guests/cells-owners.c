@@ -184,6 +184,33 @@ static void code_unmapped(void)
 	}
 }
 
+/* The same word at the same address, first as generated code, then as a call bridge (memory-arm64.c: too small to be code). cells_mine() traps too. */
+static void code_turned_native(void)
+{
+	enum { AREA = 256 * 1024 };
+	void *at = NULL;
+
+	cells_worker_start(&other);
+	uint64_t *p = cells_mine();
+
+	for (unsigned size = AREA; size >= PAGE; size = size == AREA ? PAGE : 0) {
+		uint32_t *area = mmap(at, size, PROT_READ | PROT_WRITE | PROT_EXEC,
+		                      MAP_PRIVATE | MAP_ANONYMOUS | (at ? MAP_FIXED : 0), -1, 0);
+		uint64_t (*fn)(volatile void *, uint64_t);
+
+		CHECK(area != MAP_FAILED, "no memory for code");
+		*(volatile uint32_t *)area = *snippet_str.site;
+		area[1] = 0xd65f03c0; /* RET */
+		__builtin___clear_cache((char *)area, (char *)(area + 2));
+		memcpy(&fn, &area, sizeof(fn));
+		for (unsigned i = 0; i < 3; i++)
+			fn(p, size + i);
+		SAME(peek(p), size + 2, "the value");
+		SAME(munmap(area, size), 0, "munmap of code");
+		at = area;
+	}
+}
+
 /* ---- leases ---- */
 
 enum { MANY = 20 };
@@ -388,6 +415,8 @@ const struct test cells_owners[] = {
 	TEST("recycled", "code written over a rewritten site runs as written", recycled_code, GRANULES),
 	TEST("code-unmapped", "code that is unmapped after its sites were rewritten can be mapped anew", code_unmapped,
 	     NULL),
+	TEST("code-native", "a site whose code is no longer the emulator's is not taken for generated code",
+	     code_turned_native, "TAGTSO_THRESHOLD=0", { "traps", '=', 1 + 6 }, { "traps_native", '=', 1 + 3 }),
 	TEST("many-threads", "threads beyond the thirteenth have no id and right values", more_threads_than_ids, NULL,
 	     { "leases_refused", '=', MANY - (IDS - 1) }, { "leases", '=', IDS }),
 	TEST("lease-reuse", "an ended thread's id serves the next thread", leases_come_back, NULL,

@@ -121,7 +121,12 @@ START_TEST(removed_code_is_unknown_and_its_place_can_be_used_again)
 	for (unsigned i = 0; i < 5000; i++) {
 		ck_assert_int_eq(tagtso_patch_add_code(0x10000000, 0x1000, 0, 0), 0);
 		ck_assert(tagtso_patch_is_code(0x10000ffc));
+		uint32_t removals = atomic_load(&tagtso_code_removals);
+
+		tagtso_patch_remove_code(0x20000000, 0x1000);
+		ck_assert_uint_eq(atomic_load(&tagtso_code_removals), removals);
 		tagtso_patch_remove_code(0x10000000, 0x1000);
+		ck_assert_uint_ne(atomic_load(&tagtso_code_removals), removals);
 		ck_assert(!tagtso_patch_is_code(0x10000ffc));
 	}
 	ck_assert(tagtso_patch_is_code(pc_of(0)));

@@ -88,6 +88,33 @@ START_TEST(a_full_table_says_so_and_still_finds_what_it_has)
 }
 END_TEST
 
+START_TEST(a_site_that_is_remembered_is_recalled_by_its_own_pc_and_word_only)
+{
+	struct tagtso_site *site = tagtso_site_get(code, LDR_X0_X1), *other;
+	uint64_t same_place = code;
+
+	ck_assert_ptr_null(tagtso_site_recall(code, LDR_X0_X1));
+	tagtso_site_remember(site);
+	ck_assert_ptr_eq(tagtso_site_recall(code, LDR_X0_X1), site);
+	ck_assert_ptr_null(tagtso_site_recall(code, STR_X0_X1));
+	do
+		same_place += 4;
+	while (tagtso_site_place(same_place) != tagtso_site_place(code));
+	ck_assert_ptr_null(tagtso_site_recall(same_place, LDR_X0_X1));
+	tagtso_site_remember(other = tagtso_site_get(same_place, LDR_X0_X1));
+	ck_assert_ptr_eq(tagtso_site_recall(same_place, LDR_X0_X1), other);
+	ck_assert_ptr_null(tagtso_site_recall(code, LDR_X0_X1));
+}
+END_TEST
+
+START_TEST(a_page_of_code_has_a_place_for_each_of_its_sites)
+{
+	for (uint64_t a = 0; a < 4096; a += 4)
+		for (uint64_t b = a + 4; b < 4096; b += 4)
+			ck_assert_ptr_ne(tagtso_site_place(code + a), tagtso_site_place(code + b));
+}
+END_TEST
+
 START_TEST(only_pointers_to_sites_are_valid)
 {
 	struct tagtso_site *site = tagtso_site_get(code, LDR_X0_X1);
@@ -164,6 +191,8 @@ int main(void)
 	tcase_add_test(tc, another_word_at_the_same_pc_is_another_site);
 	tcase_add_test(tc, code_recycled_hundreds_of_times_keeps_its_sites);
 	tcase_add_test(tc, a_full_table_says_so_and_still_finds_what_it_has);
+	tcase_add_test(tc, a_site_that_is_remembered_is_recalled_by_its_own_pc_and_word_only);
+	tcase_add_test(tc, a_page_of_code_has_a_place_for_each_of_its_sites);
 	tcase_add_test(tc, only_pointers_to_sites_are_valid);
 	tcase_add_test(tc, each_site_is_visited_once);
 	tcase_add_test(tc, threads_that_insert_the_same_keys_get_the_same_sites);
