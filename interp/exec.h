@@ -82,6 +82,9 @@ enum tagtso_exec tagtso_span_exec(const struct tagtso_memop *op, struct tagtso_f
 unsigned tagtso_span_words(const struct tagtso_memop *op, const struct tagtso_frame *frame, uint32_t *words,
                            unsigned room);
 
+/* Code is read like data: its next page may not be there. */
+bool tagtso_exec_fetch(uint64_t pc, uint32_t *word);
+
 /* True if `pc` is inside the code that accesses guest memory on behalf of tagtso_exec. Then tagtso_exec_fixup() makes the nested
  * signal frame return into the recovery path, which makes tagtso_exec answer TAG (SEGV_MTESERR) or FAULT. */
 __attribute__((visibility("hidden"))) extern const char tagtso_access_begin[], tagtso_access_end[];

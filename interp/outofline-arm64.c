@@ -27,9 +27,10 @@ struct slot {
 	uint32_t tco;           /* PSTATE.TCO before */
 	uint32_t pad;
 	uint64_t pc; /* where the word belongs */
-	uint32_t pad2[6];
+	struct tagtso_monitor monitor;
+	uint64_t pad2[7];
 };
-_Static_assert(sizeof(struct slot) == 64, "a cache line of its own: slots are code");
+_Static_assert(sizeof(struct slot) == 128, "cache lines of its own: slots are code");
 
 /* One LL/SC loop, copied: word k of it is code[k], branches out of it go to the words behind, which trap. Used like a slot. */
 struct loop {
@@ -118,15 +119,16 @@ static struct slot *take(uint32_t self)
 	return NULL;
 }
 
-static void go(ucontext_t *uc, const _Atomic uint32_t *code)
+static void go(ucontext_t *uc, const _Atomic uint32_t *code, bool checked)
 {
-	uc->uc_mcontext.pstate |= PSTATE_TCO;
+	if (!checked)
+		uc->uc_mcontext.pstate |= PSTATE_TCO;
 	uc->uc_mcontext.pc = (uint64_t)code;
 	/* All that the thread has done before: here, since the words in front of a slot's are spoken for. */
 	__asm__ volatile("dmb ish" ::: "memory");
 }
 
-bool tagtso_outofline_enter(ucontext_t *uc, uint32_t word)
+bool tagtso_outofline_enter(ucontext_t *uc, uint32_t word, bool checked, const struct tagtso_monitor *monitor)
 {
 	struct slot *s = slots ? take((uint32_t)tagtso_sys(__NR_gettid)) : NULL;
 
@@ -134,8 +136,9 @@ bool tagtso_outofline_enter(ucontext_t *uc, uint32_t word)
 		return false;
 	s->pc = uc->uc_mcontext.pc;
 	s->tco = uc->uc_mcontext.pstate & PSTATE_TCO;
+	s->monitor = *monitor;
 	write_code(s, word);
-	go(uc, &s->code[WORD]);
+	go(uc, &s->code[WORD], checked);
 	return true;
 }
 
@@ -205,7 +208,7 @@ bool tagtso_outofline_enter_loop(ucontext_t *uc, const uint32_t *words, unsigned
 	for (unsigned i = 0; i < l->exits; i++)
 		atomic_store_explicit(&l->code[count + i], stop_at(&l->code[count + i]), memory_order_relaxed);
 	make_executable(l->code, sizeof(l->code));
-	go(uc, l->code);
+	go(uc, l->code, false);
 	return true;
 }
 
@@ -230,12 +233,14 @@ static bool leave_loop(ucontext_t *uc)
 	return finished;
 }
 
-bool tagtso_outofline_leave(ucontext_t *uc, bool *finished)
+bool tagtso_outofline_leave(ucontext_t *uc, bool *finished, struct tagtso_monitor *monitor)
 {
 	uint64_t pc = uc->uc_mcontext.pc;
 
 	if (!tagtso_outofline_holds(pc))
 		return false;
+	if (monitor)
+		monitor->held = false;
 	if (pc >= (uint64_t)loop_at(0)) {
 		*finished = leave_loop(uc);
 		return true;
@@ -246,8 +251,30 @@ bool tagtso_outofline_leave(ucontext_t *uc, bool *finished)
 	*finished = words != 0;
 	uc->uc_mcontext.pc = s->pc + 4 * (uint64_t)(words > 0 ? 1 : words);
 	restore_checks(uc, s->tco);
+	if (monitor)
+		*monitor = s->monitor;
 	atomic_store_explicit(&s->owner, 0, memory_order_release);
 	return true;
+}
+
+bool tagtso_outofline_may_move(uint32_t word)
+{
+	switch (word >> 24) {
+	case 0x14 ... 0x17: /* B */
+	case 0x94 ... 0x97: /* BL */
+	case 0x34 ... 0x37: /* CBZ, CBNZ, TBZ, TBNZ */
+	case 0xb4 ... 0xb7:
+	case 0x54:          /* B.cond */
+	case 0xd4:          /* exceptions */
+	case 0xd6 ... 0xd7: /* branches to registers */
+		return false;
+	case 0xd5: /* hints, barriers; NZCV, FPCR, FPSR; reading other registers */
+		return (word & 0xfffff000) == 0xd5032000 || (word & 0xfffff000) == 0xd5033000 ||
+		       (word & 0xfffffec0) == 0xd51b4400 || (word & 0xffffffe0) == 0xd51b4200 ||
+		       (word & 0xfff00000) == 0xd5300000;
+	default:
+		return (word & 0x1f000000) != 0x10000000 && (word & 0x3b000000) != 0x18000000; /* ADR, ADRP, literals */
+	}
 }
 
 /* ---- which memory ------------------------------------------------------------------------------------------------------- */

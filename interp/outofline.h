@@ -8,6 +8,7 @@
 #include <ucontext.h>
 
 #include "exec.h"
+#include "monitor.h"
 
 /* Reserves the slots. 0 or -errno. */
 int tagtso_outofline_init(void);
@@ -20,9 +21,12 @@ void tagtso_outofline_reach(const struct tagtso_memop *op, const struct tagtso_f
 /* Makes the window's pages among these shared for good, so that op may access them without checks (I1). */
 void tagtso_outofline_share(const struct tagtso_memop *op, const struct tagtso_frame *frame, uint64_t fault);
 
-/* Makes the interrupted thread go on in a slot that holds: word; DMB ISH; a load that traps. Tag checks are off until that trap. The caller has
- * made the memory shared. False if no slot is free. */
-bool tagtso_outofline_enter(ucontext_t *uc, uint32_t word);
+/* Makes the interrupted thread go on in a slot that holds: word; DMB ISH; a load that traps. Tag checks are off until that trap, unless `checked`: then the caller
+ * has made the memory shared. The slot keeps *monitor. False if no slot is free. */
+bool tagtso_outofline_enter(ucontext_t *uc, uint32_t word, bool checked, const struct tagtso_monitor *monitor);
+
+/* Whether a word does the same anywhere and comes back: no branch, no exception, nothing relative to pc, no access of memory by its own address. */
+bool tagtso_outofline_may_move(uint32_t word);
 
 enum { TAGTSO_LOOP_WORDS = 64, TAGTSO_LOOP_EXITS = 7 };
 
@@ -42,7 +46,8 @@ static inline bool tagtso_outofline_holds(uint64_t pc)
 /* If pc is in a slot: puts the thread back, to the next instruction when the word was executed (*finished), else to the word itself at its own address,
  * with a real fault to deliver; tag checks are as before. True if it was in a slot.
  * In a loop: to where the code left it (*finished), else to the same place of the loop itself.
- * A sequence of MOPS that has moved to another kind of core is begun again by the kernel: *finished, at its prologue. */
-bool tagtso_outofline_leave(ucontext_t *uc, bool *finished);
+ * A sequence of MOPS that has moved to another kind of core is begun again by the kernel: *finished, at its prologue.
+ * *monitor is what the slot kept, NULL if nobody asks: a monitor that is not asked for is open. */
+bool tagtso_outofline_leave(ucontext_t *uc, bool *finished, struct tagtso_monitor *monitor);
 
 #endif

@@ -5,6 +5,7 @@
 #include "../alloc/tags.h"
 #include "alu.h"
 #include "decode.h"
+#include "outofline.h"
 
 /*
  * The interpreted state is a copy of the integer registers, and goes back into the frame only at a commit. Leaving at any pc is
@@ -71,8 +72,7 @@ static enum tagtso_exec own_access(unsigned cls, unsigned size, unsigned flags, 
 	return tagtso_exec(&op, &frame, pointer, TAGTSO_PLAIN, fault);
 }
 
-/* Code is read like data: its next page may not be there. */
-static bool fetch(uint64_t pc, uint32_t *word)
+bool tagtso_exec_fetch(uint64_t pc, uint32_t *word)
 {
 	unsigned long long regs[TAGTSO_NREGS];
 	struct tagtso_fault fault;
@@ -176,7 +176,7 @@ static enum step succeeded(struct span *span, unsigned status)
 {
 	uint32_t word;
 
-	if (fetch(span->r[TAGTSO_PC], &word) && tests_register(word, status))
+	if (tagtso_exec_fetch(span->r[TAGTSO_PC], &word) && tests_register(word, status))
 		tagtso_alu_step(word, span->r);
 	return STEP_COMMIT;
 }
@@ -357,7 +357,7 @@ static enum step step(struct span *span)
 	/* At its own pc the loop's first word is the one that trapped, whatever has been written there since. */
 	if (span->r[TAGTSO_PC] == span->first)
 		result = memory(span, span->word);
-	else if (!fetch(span->r[TAGTSO_PC], &word))
+	else if (!tagtso_exec_fetch(span->r[TAGTSO_PC], &word))
 		result = STEP_UNKNOWN;
 	else if (tagtso_alu_step(word, span->r))
 		result = STEP_ON;
@@ -400,7 +400,7 @@ static uint64_t find_store(uint64_t pc, const struct tagtso_memop *load)
 	struct tagtso_memop op;
 	uint32_t word;
 
-	for (uint64_t at = pc + 4; at < pc + 4 * SCAN_WORDS && fetch(at, &word); at += 4) {
+	for (uint64_t at = pc + 4; at < pc + 4 * SCAN_WORDS && tagtso_exec_fetch(at, &word); at += 4) {
 		uint64_t forward = forward_branch(word);
 
 		if (unconditional_branch(word) && target <= at)
@@ -420,6 +420,11 @@ static uint64_t find_store(uint64_t pc, const struct tagtso_memop *load)
 
 /* ---- a loop to be run elsewhere -------------------------------------------------------------------------------------------- */
 
+static bool conditional_branch(uint32_t word)
+{
+	return (word & 0xff000000) == 0x54000000 || (word & 0x7c000000) == 0x34000000;
+}
+
 /* A word that does the same anywhere, and accesses memory only where the load-exclusive does. */
 static bool may_move(uint32_t word, const struct tagtso_memop *load)
 {
@@ -430,22 +435,7 @@ static bool may_move(uint32_t word, const struct tagtso_memop *load)
 		return op.rn == load->rn;
 	if (op.cls != TAGTSO_OTHER)
 		return op.cls == TAGTSO_PREFETCH && op.addressing != TAGTSO_ADDR_LITERAL;
-	switch (word >> 24) {
-	case 0x94 ... 0x97: /* BL */
-	case 0xd4:          /* exceptions */
-	case 0xd6 ... 0xd7: /* branches to registers */
-		return false;
-	case 0xd5: /* hints, barriers, NZCV */
-		return (word & 0xfffff000) == 0xd5032000 || (word & 0xfffff000) == 0xd5033000 ||
-		       (word & 0xffdfffe0) == 0xd51b4200;
-	default:
-		return (word & 0x1f000000) != 0x10000000; /* ADR, ADRP */
-	}
-}
-
-static bool conditional_branch(uint32_t word)
-{
-	return (word & 0xff000000) == 0x54000000 || (word & 0x7c000000) == 0x34000000;
+	return conditional_branch(word) || (word & 0xfc000000) == 0x14000000 || tagtso_outofline_may_move(word);
 }
 
 unsigned tagtso_span_words(const struct tagtso_memop *op, const struct tagtso_frame *frame, uint32_t *words,
@@ -458,10 +448,10 @@ unsigned tagtso_span_words(const struct tagtso_memop *op, const struct tagtso_fr
 		return 0;
 	words[0] = op->word;
 	for (unsigned i = 1; i < count; i++) {
-		if (!fetch(first + 4 * i, &words[i]) || !may_move(words[i], op))
+		if (!tagtso_exec_fetch(first + 4 * i, &words[i]) || !may_move(words[i], op))
 			return 0;
 	}
-	return fetch(last + 4, &words[count]) && conditional_branch(words[count]) ? count + 1 : count;
+	return tagtso_exec_fetch(last + 4, &words[count]) && conditional_branch(words[count]) ? count + 1 : count;
 }
 
 /* ---- the loop -------------------------------------------------------------------------------------------------------------- */

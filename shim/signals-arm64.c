@@ -132,7 +132,7 @@ static void leave_own_code(ucontext_t *uc)
 	if (island)
 		tagtso_island_leave(island, uc->uc_mcontext.regs);
 	else
-		tagtso_outofline_leave(uc, &finished);
+		tagtso_outofline_leave(uc, &finished, NULL);
 	/* in place of the barriers that are not reached now */
 	__asm__ volatile("dmb ish" ::: "memory");
 }

@@ -20,6 +20,7 @@
 #include "../interp/decode.h"
 #include "../interp/exec.h"
 #include "../interp/island.h"
+#include "../interp/monitor.h"
 #include "../interp/outofline.h"
 #include "../interp/patch.h"
 #include "../interp/site.h"
@@ -41,7 +42,7 @@ enum {
 	PATCHER_PAUSE_NS = 50000,
 	RUN_GAP = 4,          /* instructions between two accesses of a run: over more, running them is as quick */
 	SPAN_LIMIT = 4096,    /* instructions of one LL/SC loop interpreted in one trap */
-	SPAN_PATIENCE = 1000, /* times that an LL/SC loop of unknown shape may come back before the process is ended */
+	FOLLOW_LIMIT = 65536, /* instructions from a load-exclusive to its store-exclusive, one by one */
 	TELL = 3,             /* TAGTSO_VERBOSE that tells of each trap: then no site is remembered as known */
 	ESR_WNR = 1 << 6,     /* the faulting access was a write */
 };
@@ -54,6 +55,8 @@ enum {
 #define LOADS_STORES UINT32_C(0x08000000)
 #define LOADS_STORES_MASK UINT32_C(0x0a000000)
 #define SIMD_MASK UINT32_C(0x0e000000)
+
+#define CLREX UINT32_C(0xd5033f5f)
 
 /* Kept out of the way of what every trap does. */
 #define RARE __attribute__((noinline, cold))
@@ -69,14 +72,16 @@ struct trap {
 	const struct tagtso_memop *op;
 	struct tagtso_memop local; /* op, without a site */
 	siginfo_t *info;
-	uint64_t va;                  /* where it faulted */
-	uint32_t index;               /* tagtso_window_index() of va */
-	bool generated;               /* the pc is in the emulator's generated code, or in an island */
-	uint32_t removals;            /* tagtso_code_removals before that was found */
-	uint64_t pc;                  /* of the instruction as emitted */
-	struct tagtso_island *island; /* that the thread was in, or NULL */
-	uint64_t island_pc;           /* where in it */
-	bool done;                    /* carried out: the registers are those after it */
+	uint64_t va;                   /* where it faulted */
+	uint32_t index;                /* tagtso_window_index() of va */
+	bool generated;                /* the pc is in the emulator's generated code, or in an island */
+	uint32_t removals;             /* tagtso_code_removals before that was found */
+	uint64_t pc;                   /* of the instruction as emitted */
+	struct tagtso_island *island;  /* that the thread was in, or NULL */
+	uint64_t island_pc;            /* where in it */
+	bool done;                     /* carried out: the registers are those after it */
+	bool single;                   /* a load-exclusive is carried out by itself, not its loop */
+	struct tagtso_monitor monitor; /* between single exclusives */
 };
 
 /* --- reachability (I3) and the guest's own faults -------------------------------------------------------------------- */
@@ -221,220 +226,9 @@ static void unknown(struct trap *t, uint64_t va)
 
 	note_unknown(word);
 	tagtso_outofline_share(t->op, &t->frame, va);
-	if (!tagtso_outofline_enter(t->frame.uc, word))
+	if (!tagtso_outofline_enter(t->frame.uc, word, false, &t->monitor))
 		tagtso_die("instruction %08x at %lx: no slot left to execute it out of line: please report it", word,
 		           (unsigned long)t->frame.uc->uc_mcontext.pc);
-}
-
-/* The store half of an LL/SC pair that trapped alone: making it fail is right, the loop runs again and is interpreted from its load. */
-static void fail_store_exclusive(struct trap *t)
-{
-	if (t->op->rs != 31)
-		t->frame.x[t->op->rs] = 1;
-	t->frame.uc->uc_mcontext.pc += 4;
-	score(t, TAGTSO_ORDERED);
-}
-
-/* A loop that is not interpreted runs as it is, where nothing else traps. */
-static void unknown_span(struct trap *t, uint64_t va)
-{
-	uint32_t words[TAGTSO_LOOP_WORDS];
-	unsigned count = tagtso_span_words(t->op, &t->frame, words, TAGTSO_LOOP_WORDS);
-
-	note_unknown(t->op->word);
-	if (count) {
-		tagtso_outofline_share(t->op, &t->frame, va);
-		if (tagtso_outofline_enter_loop(t->frame.uc, words, count))
-			return;
-	}
-	if (t->site && atomic_fetch_add_explicit(&t->site->shared, 1, memory_order_relaxed) < SPAN_PATIENCE)
-		return;
-	tagtso_die("exclusive load %08x at %lx: a loop of unknown shape: please report it, with the code around it",
-	           t->op->word, (unsigned long)t->frame.uc->uc_mcontext.pc);
-}
-
-/* --- the access ------------------------------------------------------------------------------------------------------ */
-
-enum outcome { SERVED, AGAIN, GIVEN_UP };
-
-static bool is_simple_access(unsigned cls)
-{
-	return cls >= TAGTSO_LOAD && cls <= TAGTSO_CASP;
-}
-
-static bool is_exclusive_load(unsigned cls)
-{
-	return cls == TAGTSO_LOAD_EX || cls == TAGTSO_LOAD_EX_PAIR;
-}
-
-/* In an island the next instruction may be there too. All registers are as the island's code expects them: the
- * interpreter writes those that the instruction writes, and no scratch register is among them (form.h). */
-static INLINE void go_on(struct trap *t)
-{
-	uint64_t pc = t->island && t->frame.uc->uc_mcontext.pc == t->pc + 4
-	                      ? tagtso_island_resume(t->island, t->island_pc)
-	                      : 0;
-
-	if (pc)
-		t->frame.uc->uc_mcontext.pc = pc;
-}
-
-static RARE enum outcome failed(struct trap *t, enum tagtso_exec r, const struct tagtso_fault *fault)
-{
-	/* an exclusive load stands for its whole loop, which stores: there the syndrome decides */
-	bool write = (t->op->flags & TAGTSO_F_STORE) || (r == TAGTSO_EXEC_FAULT && (fault->esr & ESR_WNR));
-
-	switch (r) {
-	case TAGTSO_EXEC_TAG:
-		TAGTSO_COUNT(retries);
-		return AGAIN;
-	case TAGTSO_EXEC_FAULT:
-		if (fault->signo == SIGSEGV && reach(fault->address, write))
-			return AGAIN;
-		deliver_fault(t, fault);
-		return SERVED;
-	default:
-		return GIVEN_UP;
-	}
-}
-
-static INLINE enum outcome finish(struct trap *t, enum tagtso_exec r, enum tagtso_order order,
-                                  const struct tagtso_fault *fault)
-{
-	if (r != TAGTSO_EXEC_DONE)
-		return failed(t, r, fault);
-	t->done = true;
-	score(t, order);
-	go_on(t);
-	return SERVED;
-}
-
-/* Within one granule: the pointer carries the tag that was found, and the hardware checks it again at the access itself (I2). */
-static INLINE enum outcome access_tagged(struct trap *t, const struct tagtso_memop *op, uint64_t va, unsigned tag)
-{
-	enum tagtso_order order = tag == TAGTSO_TAG_SHARED ? TAGTSO_ORDERED : TAGTSO_PLAIN;
-	struct tagtso_fault fault;
-	enum tagtso_exec r = tagtso_exec(op, &t->frame, TAGTSO_WITH_TAG(va, tag), order, &fault);
-
-	return finish(t, r, order, &fault);
-}
-
-static enum outcome access_span(struct trap *t, unsigned tag)
-{
-	struct tagtso_fault fault;
-
-	TAGTSO_COUNT(interpreted_spans);
-	enum tagtso_exec r = tagtso_span_exec(t->op, &t->frame, tag, SPAN_LIMIT, &fault);
-
-	return finish(t, r, tag == TAGTSO_TAG_SHARED ? TAGTSO_ORDERED : TAGTSO_PLAIN, &fault);
-}
-
-static enum outcome access_granule(struct trap *t, uint64_t va, unsigned me)
-{
-	unsigned tag = tagtso_owner_settle(va, me);
-
-	if (!tag)
-		return SERVED; /* unmapped meanwhile: executing it again tells the truth */
-	return is_exclusive_load(t->op->cls) ? access_span(t, tag) : access_tagged(t, t->op, va, tag);
-}
-
-/* What the window granules of the range are, now: all mine; mine or shared; or not all settled. A page that is not reachable has no say: the access
- * faults there, and is made again or delivered. */
-enum settled { UNSETTLED, SETTLED, ALL_MINE };
-
-static enum settled look(uint64_t va, uint64_t len, unsigned me)
-{
-	enum settled all = ALL_MINE;
-
-	for (uint64_t g = va & ~(uint64_t)(TAGTSO_GRANULE - 1); g < va + len; g += TAGTSO_GRANULE) {
-		uint32_t index = tagtso_window_index(g);
-		unsigned tag = tagtso_owner_tag(g);
-
-		if (!index || !(tagtso_window.page[index].flags & TAGTSO_PAGE_REACHED) || (me && tag == me))
-			continue;
-		if (tag != TAGTSO_TAG_SHARED)
-			return UNSETTLED;
-		all = SETTLED;
-	}
-	return all;
-}
-
-/* Across granules: all are settled before any part is done (replaying a half-done store is not TSO), and stay so, because the locks of both
- * pages are held over the access, which is unchecked. */
-static RARE enum outcome access_straddling(struct trap *t, uint64_t va, uint64_t len, unsigned me)
-{
-	struct tagtso_fault fault;
-
-	for (uint64_t g = va & ~(uint64_t)(TAGTSO_GRANULE - 1); g < va + len; g += TAGTSO_GRANULE) {
-		uint32_t index = tagtso_window_index(g);
-
-		if (index && (tagtso_window.page[index].flags & TAGTSO_PAGE_REACHED))
-			tagtso_owner_settle(g, me);
-	}
-	if (!tagtso_owner_lock(va, len))
-		return tagtso_window_any(va, len) ? AGAIN : SERVED;
-	enum settled all = look(va, len, me);
-	enum tagtso_order order = all == ALL_MINE ? TAGTSO_PLAIN : TAGTSO_ORDERED;
-
-	if (all == UNSETTLED) {
-		tagtso_owner_unlock(va, len);
-		return AGAIN;
-	}
-	uint64_t tco = tagtso_unchecked_enter();
-	enum tagtso_exec r = tagtso_exec(t->op, &t->frame, va, order, &fault);
-
-	tagtso_unchecked_leave(tco);
-	tagtso_owner_unlock(va, len);
-	return finish(t, r, order, &fault);
-}
-
-static bool straddles(uint64_t va, unsigned len)
-{
-	return va % TAGTSO_GRANULE + len > TAGTSO_GRANULE;
-}
-
-static RARE void interpret_any(struct trap *t)
-{
-	unsigned len = tagtso_memop_bytes(t->op), me = tagtso_tag_mine();
-	enum outcome o = GIVEN_UP;
-
-	if (t->op->cls == TAGTSO_STORE_EX || t->op->cls == TAGTSO_STORE_EX_PAIR) {
-		fail_store_exclusive(t);
-		return;
-	}
-	if (t->op->cls > TAGTSO_UNKNOWN && len) {
-		uint64_t va = tagtso_exec_address(t->op, &t->frame);
-
-		do
-			o = straddles(va, len) ? access_straddling(t, va, len, me) : access_granule(t, va, me);
-		while (o == AGAIN);
-	}
-	if (o == GIVEN_UP && is_exclusive_load(t->op->cls))
-		unknown_span(t, t->va);
-	else if (o == GIVEN_UP)
-		unknown(t, t->va);
-}
-
-/* What most traps are: in one granule, which has its owner, of the page that faulted. */
-static INLINE bool interpret_settled(struct trap *t)
-{
-	const struct tagtso_memop *op = t->op;
-
-	if (!is_simple_access(op->cls))
-		return false;
-	uint64_t va = tagtso_exec_address(op, &t->frame);
-
-	if (straddles(va, tagtso_memop_bytes(op)) || (va ^ t->va) / TAGTSO_PAGE_SIZE)
-		return false;
-	unsigned tag = tagtso_owner_settled(t->index, va, tagtso_tag_mine());
-
-	return tag && access_tagged(t, op, va, tag) == SERVED;
-}
-
-static INLINE void interpret(struct trap *t)
-{
-	if (!interpret_settled(t))
-		interpret_any(t);
 }
 
 /* --- the site -------------------------------------------------------------------------------------------------------- */
@@ -511,6 +305,338 @@ static bool find_site(struct trap *t, ucontext_t *uc)
 		TAGTSO_COUNT(traps_native);
 	use_site(t, word);
 	return true;
+}
+
+/* --- the access ------------------------------------------------------------------------------------------------------ */
+
+enum outcome { SERVED, AGAIN, GIVEN_UP };
+
+static bool is_simple_access(unsigned cls)
+{
+	return cls >= TAGTSO_LOAD && cls <= TAGTSO_CASP;
+}
+
+static bool is_load_exclusive(unsigned cls)
+{
+	return cls == TAGTSO_LOAD_EX || cls == TAGTSO_LOAD_EX_PAIR;
+}
+
+static bool is_store_exclusive(unsigned cls)
+{
+	return cls == TAGTSO_STORE_EX || cls == TAGTSO_STORE_EX_PAIR;
+}
+
+/* In an island the next instruction may be there too. All registers are as the island's code expects them: the
+ * interpreter writes those that the instruction writes, and no scratch register is among them (form.h). */
+static INLINE void go_on(struct trap *t)
+{
+	uint64_t pc = t->island && t->frame.uc->uc_mcontext.pc == t->pc + 4
+	                      ? tagtso_island_resume(t->island, t->island_pc)
+	                      : 0;
+
+	if (pc)
+		t->frame.uc->uc_mcontext.pc = pc;
+}
+
+static RARE enum outcome failed(struct trap *t, enum tagtso_exec r, const struct tagtso_fault *fault)
+{
+	/* an exclusive load stands for its whole loop, which stores: there the syndrome decides */
+	bool write = (t->op->flags & TAGTSO_F_STORE) || (r == TAGTSO_EXEC_FAULT && (fault->esr & ESR_WNR));
+
+	switch (r) {
+	case TAGTSO_EXEC_TAG:
+		TAGTSO_COUNT(retries);
+		return AGAIN;
+	case TAGTSO_EXEC_FAULT:
+		if (fault->signo == SIGSEGV && reach(fault->address, write))
+			return AGAIN;
+		deliver_fault(t, fault);
+		return SERVED;
+	default:
+		return GIVEN_UP;
+	}
+}
+
+static INLINE enum outcome finish(struct trap *t, enum tagtso_exec r, enum tagtso_order order,
+                                  const struct tagtso_fault *fault)
+{
+	if (r != TAGTSO_EXEC_DONE)
+		return failed(t, r, fault);
+	t->done = true;
+	score(t, order);
+	go_on(t);
+	return SERVED;
+}
+
+/* Within one granule: the pointer carries the tag that was found, and the hardware checks it again at the access itself (I2). */
+static INLINE enum outcome access_tagged(struct trap *t, const struct tagtso_memop *op, uint64_t va, unsigned tag)
+{
+	enum tagtso_order order = tag == TAGTSO_TAG_SHARED ? TAGTSO_ORDERED : TAGTSO_PLAIN;
+	struct tagtso_fault fault;
+	enum tagtso_exec r = tagtso_exec(op, &t->frame, TAGTSO_WITH_TAG(va, tag), order, &fault);
+
+	return finish(t, r, order, &fault);
+}
+
+static bool writes_monitored(const struct trap *t, uint64_t va)
+{
+	return t->op->flags & TAGTSO_F_STORE && t->monitor.held && (va ^ t->monitor.granule) < TAGTSO_GRANULE;
+}
+
+static enum tagtso_exec exec_monitored(struct trap *t, uint64_t va, unsigned tag, enum tagtso_order order,
+                                       struct tagtso_fault *fault)
+{
+	if (is_store_exclusive(t->op->cls))
+		return tagtso_monitor_store(&t->monitor, t->op, &t->frame, tag, fault);
+	if (!is_load_exclusive(t->op->cls))
+		return tagtso_monitor_write(&t->monitor, t->op, &t->frame, TAGTSO_WITH_TAG(va, tag), order, fault);
+	if (t->single)
+		return tagtso_monitor_load(&t->monitor, t->op, &t->frame, tag, fault);
+	TAGTSO_COUNT(interpreted_spans);
+	return tagtso_span_exec(t->op, &t->frame, tag, SPAN_LIMIT, fault);
+}
+
+static enum outcome access_monitored(struct trap *t, uint64_t va, unsigned tag)
+{
+	enum tagtso_order order = tag == TAGTSO_TAG_SHARED ? TAGTSO_ORDERED : TAGTSO_PLAIN;
+	struct tagtso_fault fault;
+	enum tagtso_exec r = exec_monitored(t, va, tag, order, &fault);
+
+	return finish(t, r, order, &fault);
+}
+
+static enum outcome access_granule(struct trap *t, uint64_t va, unsigned me)
+{
+	unsigned tag = tagtso_owner_settle(va, me), cls = t->op->cls;
+
+	if (!tag)
+		return SERVED; /* unmapped meanwhile: executing it again tells the truth */
+	if (is_load_exclusive(cls) || is_store_exclusive(cls) || writes_monitored(t, va))
+		return access_monitored(t, va, tag);
+	return access_tagged(t, t->op, va, tag);
+}
+
+/* What the window granules of the range are, now: all mine; mine or shared; or not all settled. A page that is not reachable has no say: the access
+ * faults there, and is made again or delivered. */
+enum settled { UNSETTLED, SETTLED, ALL_MINE };
+
+static enum settled look(uint64_t va, uint64_t len, unsigned me)
+{
+	enum settled all = ALL_MINE;
+
+	for (uint64_t g = va & ~(uint64_t)(TAGTSO_GRANULE - 1); g < va + len; g += TAGTSO_GRANULE) {
+		uint32_t index = tagtso_window_index(g);
+		unsigned tag = tagtso_owner_tag(g);
+
+		if (!index || !(tagtso_window.page[index].flags & TAGTSO_PAGE_REACHED) || (me && tag == me))
+			continue;
+		if (tag != TAGTSO_TAG_SHARED)
+			return UNSETTLED;
+		all = SETTLED;
+	}
+	return all;
+}
+
+/* Across granules: all are settled before any part is done (replaying a half-done store is not TSO), and stay so, because the locks of both
+ * pages are held over the access, which is unchecked. */
+static RARE enum outcome access_straddling(struct trap *t, uint64_t va, uint64_t len, unsigned me)
+{
+	struct tagtso_fault fault;
+
+	for (uint64_t g = va & ~(uint64_t)(TAGTSO_GRANULE - 1); g < va + len; g += TAGTSO_GRANULE) {
+		uint32_t index = tagtso_window_index(g);
+
+		if (index && (tagtso_window.page[index].flags & TAGTSO_PAGE_REACHED))
+			tagtso_owner_settle(g, me);
+	}
+	if (!tagtso_owner_lock(va, len))
+		return tagtso_window_any(va, len) ? AGAIN : SERVED;
+	enum settled all = look(va, len, me);
+	enum tagtso_order order = all == ALL_MINE ? TAGTSO_PLAIN : TAGTSO_ORDERED;
+
+	if (all == UNSETTLED) {
+		tagtso_owner_unlock(va, len);
+		return AGAIN;
+	}
+	uint64_t tco = tagtso_unchecked_enter();
+	enum tagtso_exec r = tagtso_exec(t->op, &t->frame, va, order, &fault);
+
+	tagtso_unchecked_leave(tco);
+	tagtso_owner_unlock(va, len);
+	return finish(t, r, order, &fault);
+}
+
+static bool straddles(uint64_t va, unsigned len)
+{
+	return va % TAGTSO_GRANULE + len > TAGTSO_GRANULE;
+}
+
+static enum outcome access_until_done(struct trap *t)
+{
+	unsigned len = tagtso_memop_bytes(t->op), me = tagtso_tag_mine();
+	uint64_t va = tagtso_exec_address(t->op, &t->frame);
+	enum outcome o;
+
+	do
+		o = straddles(va, len) ? access_straddling(t, va, len, me) : access_granule(t, va, me);
+	while (o == AGAIN);
+	return o;
+}
+
+/* A loop that is not interpreted as a unit runs as it is, where nothing else traps. If it cannot, its exclusives are carried out one by
+ * one, and what stands between them too (follow), so that progress is made. */
+static enum outcome unknown_span(struct trap *t)
+{
+	uint32_t words[TAGTSO_LOOP_WORDS];
+	unsigned count = tagtso_span_words(t->op, &t->frame, words, TAGTSO_LOOP_WORDS);
+	enum outcome o;
+
+	if (count) {
+		tagtso_outofline_share(t->op, &t->frame, t->va);
+		if (tagtso_outofline_enter_loop(t->frame.uc, words, count)) {
+			note_unknown(t->op->word);
+			return SERVED;
+		}
+	}
+	t->single = true;
+	t->monitor.left = FOLLOW_LIMIT;
+	o = access_until_done(t);
+	if (o == SERVED)
+		note_unknown(t->op->word);
+	return o;
+}
+
+static void carry_out(struct trap *t)
+{
+	enum outcome o = GIVEN_UP;
+
+	if (t->op->cls > TAGTSO_UNKNOWN && tagtso_memop_bytes(t->op))
+		o = access_until_done(t);
+	if (o == GIVEN_UP && is_load_exclusive(t->op->cls))
+		o = unknown_span(t);
+	if (o == GIVEN_UP)
+		unknown(t, t->va);
+}
+
+/* --- exclusives one by one -------------------------------------------------------------------------------------------
+ * Returning to the code between them would be the end of the processor's monitor and of ours: a store-exclusive without a monitor fails before its
+ * tag is looked at, so it would not trap. Each instruction is carried out here or, in a slot, elsewhere, until the store-exclusive is. */
+
+/* The instruction at pc; in place of an island, to whose first word a branch may lead, the emitted one. */
+static bool next_word(struct trap *t, uint32_t *word)
+{
+	unsigned long long *pc = &t->frame.x[TAGTSO_PC];
+	struct tagtso_island *island = tagtso_code_island(*pc);
+	struct tagtso_instruction at;
+
+	if (!island)
+		return tagtso_exec_fetch(*pc, word);
+	at = tagtso_island_instruction(island, *pc);
+	*pc = at.pc;
+	*word = at.word;
+	return true;
+}
+
+/* In a slot, with its tags checked: unless it has to do with memory it is as good there as here. */
+static bool follow_elsewhere(struct trap *t, uint32_t word)
+{
+	if (word != CLREX && tagtso_outofline_may_move(word))
+		tagtso_outofline_enter(t->frame.uc, word, true, &t->monitor);
+	return false;
+}
+
+/* One access that is decoded. Outside the window its pointer says all. */
+static bool follow_access(struct trap *t, uint32_t word)
+{
+	struct tagtso_fault fault;
+	enum tagtso_exec r;
+
+	if (is_load_exclusive(t->local.cls))
+		return false; /* another loop */
+	t->va = tagtso_exec_address(&t->local, &t->frame);
+	t->index = tagtso_window_index(t->va);
+	if (!t->index) {
+		r = tagtso_exec(&t->local, &t->frame, t->va, TAGTSO_PLAIN, &fault);
+		return r == TAGTSO_EXEC_UNKNOWN ? follow_elsewhere(t, word) : r == TAGTSO_EXEC_DONE;
+	}
+	t->pc = t->frame.x[TAGTSO_PC];
+	t->island = NULL;
+	use_site(t, word);
+	t->done = false;
+	carry_out(t);
+	return t->done;
+}
+
+/* True when the next instruction is due; false when the thread goes on by itself, perhaps in a slot. What neither happens here nor may move ends
+ * it: an exception, after which no store-exclusive succeeds anyway, and branches that are authenticated. */
+static bool follow_one(struct trap *t)
+{
+	uint32_t word;
+
+	if (!next_word(t, &word))
+		return false;
+	if (tagtso_alu_step(word, t->frame.x))
+		return true;
+	return tagtso_decode(word, &t->local) ? follow_access(t, word) : follow_elsewhere(t, word);
+}
+
+static void follow(struct trap *t)
+{
+	t->generated = false; /* it traps here only because it is followed: no reason to rewrite it */
+	while (t->monitor.held && t->monitor.left) {
+		t->monitor.left--;
+		if (!follow_one(t))
+			return;
+	}
+}
+
+/* From a slot between exclusives: to the next instruction; or the slot's own was stopped by its tag. */
+static void follow_from_slot(struct trap *t, bool finished)
+{
+	uint32_t word;
+
+	tagtso_frame_init(&t->frame, t->frame.uc);
+	if (finished) {
+		follow(t);
+		return;
+	}
+	if (!next_word(t, &word))
+		return;
+	tagtso_decode(word, &t->local);
+	t->op = &t->local;
+	unknown(t, t->va);
+}
+
+/* --- every trap ------------------------------------------------------------------------------------------------------ */
+
+static RARE void interpret_any(struct trap *t)
+{
+	t->single = t->monitor.held = false;
+	carry_out(t);
+	if (t->monitor.held)
+		follow(t);
+}
+
+/* What most traps are: in one granule, which has its owner, of the page that faulted. */
+static INLINE bool interpret_settled(struct trap *t)
+{
+	const struct tagtso_memop *op = t->op;
+
+	if (!is_simple_access(op->cls))
+		return false;
+	uint64_t va = tagtso_exec_address(op, &t->frame);
+
+	if (straddles(va, tagtso_memop_bytes(op)) || (va ^ t->va) / TAGTSO_PAGE_SIZE)
+		return false;
+	unsigned tag = tagtso_owner_settled(t->index, va, tagtso_tag_mine());
+
+	return tag && access_tagged(t, op, va, tag) == SERVED;
+}
+
+static INLINE void interpret(struct trap *t)
+{
+	if (!interpret_settled(t))
+		interpret_any(t);
 }
 
 /* --- runs --------------------------------------------------------------------------------------------------------------
@@ -636,13 +762,16 @@ static INLINE void serve(struct trap *t)
 }
 
 /* The slot of an instruction executed out of line: back to where it belongs. A fault of its own is the guest's. */
-static void out_of_line(int signo, siginfo_t *info, ucontext_t *uc)
+static void out_of_line(struct trap *t, int signo)
 {
 	bool finished;
 
-	if (tagtso_outofline_leave(uc, &finished) && !finished &&
-	    !(signo == SIGSEGV && reach(TAGTSO_UNTAG(info->si_addr), false)))
-		deliver(signo, info, uc);
+	if (!tagtso_outofline_leave(t->frame.uc, &finished, &t->monitor))
+		return;
+	if (t->monitor.held && (finished || t->index))
+		follow_from_slot(t, finished);
+	else if (!finished && !(signo == SIGSEGV && reach(t->va, false)))
+		deliver(signo, t->info, t->frame.uc);
 }
 
 static bool is_write(ucontext_t *uc)
@@ -654,15 +783,17 @@ static bool is_write(ucontext_t *uc)
 }
 
 /* Faults of our own code, and those that are not ours. */
-static void other_fault(int signo, siginfo_t *info, ucontext_t *uc)
+static void other_fault(struct trap *t, int signo)
 {
+	siginfo_t *info = t->info;
+	ucontext_t *uc = t->frame.uc;
+
 	if (tagtso_exec_owns(uc->uc_mcontext.pc))
 		tagtso_exec_fixup(uc, info);
 	else if (tagtso_is_active() && tagtso_outofline_holds(uc->uc_mcontext.pc))
-		out_of_line(signo, info, uc);
+		out_of_line(t, signo);
 	else if (!tagtso_is_active() || signo != SIGSEGV ||
-	         (info->si_code != SEGV_ACCERR && info->si_code != SEGV_MAPERR) ||
-	         !reach(TAGTSO_UNTAG(info->si_addr), is_write(uc)))
+	         (info->si_code != SEGV_ACCERR && info->si_code != SEGV_MAPERR) || !reach(t->va, is_write(uc)))
 		deliver(signo, info, uc);
 }
 
@@ -671,7 +802,7 @@ static RARE bool find_any(struct trap *t, int signo)
 	uint64_t pc = t->frame.x[TAGTSO_PC];
 
 	if (!t->index || tagtso_exec_owns(pc) || tagtso_outofline_holds(pc)) {
-		other_fault(signo, t->info, t->frame.uc);
+		other_fault(t, signo);
 		return false;
 	}
 	if (find_site(t, t->frame.uc)) {

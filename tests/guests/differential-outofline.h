@@ -243,11 +243,12 @@ static bool make_slot(struct random *random, const struct sandbox *box, const st
 
 static enum tagtso_exec into_slot(struct sandbox *box, uint32_t word, struct tagtso_frame *frame)
 {
+	const struct tagtso_monitor none = { .held = false };
 	struct tagtso_memop op;
 
 	if (tagtso_decode(word, &op) || op.cls != TAGTSO_OUT_OF_LINE)
 		box->wrong = "another word trapped";
-	else if (!tagtso_outofline_enter(frame->uc, word))
+	else if (!tagtso_outofline_enter(frame->uc, word, false, &none))
 		box->wrong = "no slot";
 	return box->wrong ? TAGTSO_EXEC_UNKNOWN : TAGTSO_EXEC_DONE;
 }

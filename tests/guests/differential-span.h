@@ -433,6 +433,92 @@ static void lone_store(void)
 	       "a store-exclusive that trapped without its load fails with status 1");
 }
 
+/* ---- exclusives one by one ------------------------------------------------------------------------------------------------ */
+
+enum {
+	LDAXR = 0xc85ffc41,         /* ldaxr x1, [x2] */
+	STLXR = 0xc804fc45,         /* stlxr w4, x5, [x2] */
+	STLXR_WORD_AT = 0x8804fcc5, /* stlxr w4, w5, [x6] */
+	STRB_AT = 0x390000c7,       /* strb w7, [x6] */
+	STRB_POST = 0x380014c7,     /* strb w7, [x6], #1 */
+};
+
+struct alone {
+	struct registers registers;
+	struct tagtso_frame frame;
+	struct tagtso_monitor monitor;
+	_Alignas(16) uint64_t memory[4];
+};
+
+static enum tagtso_exec carry_out(struct alone *a, uint32_t word)
+{
+	struct tagtso_fault fault;
+	struct tagtso_memop op;
+
+	tagtso_decode(word, &op);
+	if (op.cls == TAGTSO_LOAD_EX)
+		return tagtso_monitor_load(&a->monitor, &op, &a->frame, 0, &fault);
+	if (op.cls == TAGTSO_STORE_EX)
+		return tagtso_monitor_store(&a->monitor, &op, &a->frame, 0, &fault);
+	return tagtso_monitor_write(&a->monitor, &op, &a->frame, tagtso_exec_address(&op, &a->frame), TAGTSO_ORDERED,
+	                            &fault);
+}
+
+/* After a load-exclusive of memory[0]. */
+static void load_alone(struct alone *a, uint64_t other)
+{
+	*a = (struct alone){ .memory = { 0x1111, 0x2222, 0x3333, 0x4444 } };
+	a->frame.x = a->registers.r;
+	a->registers.r[2] = (uint64_t)a->memory;
+	a->registers.r[5] = 0x5555;
+	a->registers.r[6] = other;
+	a->registers.r[7] = 0x77;
+	if (carry_out(a, LDAXR) != TAGTSO_EXEC_DONE || a->registers.r[1] != 0x1111 || a->registers.r[TAGTSO_PC] != 4) {
+		failed("monitor", 0, LDAXR, "one by one", "wrong load");
+		failures++;
+	}
+}
+
+static void store_alone(struct alone *a, uint32_t word, unsigned status, uint64_t after, const char *sentence)
+{
+	enum tagtso_exec got = carry_out(a, word);
+
+	result(got == TAGTSO_EXEC_DONE && a->registers.r[4] == status && a->memory[0] == after && !a->monitor.held,
+	       sentence);
+	failures += got != TAGTSO_EXEC_DONE || a->registers.r[4] != status || a->memory[0] != after;
+}
+
+static void exclusives_alone(void)
+{
+	struct alone a;
+
+	load_alone(&a, 0);
+	store_alone(&a, STLXR, 0, 0x5555, "a store-exclusive succeeds while nothing has changed");
+	store_alone(&a, STLXR, 1, 0x5555, "a second one fails");
+	load_alone(&a, 0);
+	a.memory[0] = 0x9999;
+	store_alone(&a, STLXR, 1, 0x9999, "a store-exclusive fails when the word has changed");
+	load_alone(&a, 0);
+	a.memory[1] = 0x9999;
+	store_alone(&a, STLXR, 1, 0x1111, "a store-exclusive fails when the granule has changed");
+	load_alone(&a, (uint64_t)a.memory + 4);
+	store_alone(&a, STLXR_WORD_AT, 0, 0x555500001111, "a store-exclusive to a part of what was loaded succeeds");
+	load_alone(&a, (uint64_t)&a.memory[2]);
+	store_alone(&a, STLXR_WORD_AT, 1, 0x1111, "a store-exclusive to another granule fails");
+	load_alone(&a, (uint64_t)a.memory + 1);
+	carry_out(&a, STRB_AT);
+	store_alone(&a, STLXR, 0, 0x5555, "a store-exclusive succeeds after a store of its own thread");
+	load_alone(&a, (uint64_t)a.memory + 1);
+	carry_out(&a, STRB_POST);
+	result(a.registers.r[6] == (uint64_t)a.memory + 2 && a.memory[0] == 0x7711 && a.registers.r[TAGTSO_PC] == 8 &&
+	               a.registers.r[0] == 0 && a.registers.r[7] == 0x77,
+	       "that store does what it does without a monitor");
+	load_alone(&a, (uint64_t)a.memory + 1);
+	a.memory[0] = 0x9911;
+	carry_out(&a, STRB_AT);
+	store_alone(&a, STLXR, 1, 0x7711, "a store-exclusive fails after a store that overwrote another thread's");
+}
+
 /* ---- two threads, one word ------------------------------------------------------------------------------------------------ */
 
 SHAPE(count_word, "1: ldaxr w1, [x2]; add w1, w1, #1; stlxr w3, w1, [x2]; cbnz w3, 1b; sub x4, x4, #1; cbnz x4, 1b");

@@ -115,9 +115,9 @@ int main(int argc, char **argv)
 		const char *class;
 		void (*test)(void);
 	} tests[] = {
-		{ "integer", integers },       { "span", shaped_spans },       { "random-span", random_spans },
-		{ "moved-span", moved_spans }, { "span-end", spans_that_end }, { "span-end", lone_store },
-		{ "contention", contentions }, { "sve-live", vectors },
+		{ "integer", integers },          { "span", shaped_spans },       { "random-span", random_spans },
+		{ "moved-span", moved_spans },    { "span-end", spans_that_end }, { "span-end", lone_store },
+		{ "span-end", exclusives_alone }, { "contention", contentions },  { "sve-live", vectors },
 	};
 
 	setvbuf(stdout, NULL, _IOLBF, 0);

@@ -204,7 +204,7 @@ static void on_signal(int number, siginfo_t *info, void *context)
 		return;
 	}
 	tagtso_frame_init(&frame, uc);
-	if (tagtso_outofline_leave(uc, &finished)) {
+	if (tagtso_outofline_leave(uc, &finished, NULL)) {
 		box->slots += finished;
 		if (!finished)
 			native_fault(box, info, &frame);

@@ -22,7 +22,7 @@ table() {
     function how(cls, format) {
         if (cls == "TAG") return "not checked by the architecture: never traps"
         if (cls == "UNKNOWN") return "not executable by user space"
-        if (cls ~ /_EX/) return "own code: its loop as a unit, or the loop elsewhere"
+        if (cls ~ /_EX/) return "own code: its loop as a unit, the loop elsewhere, or one by one"
         if (cls != "OUT_OF_LINE") return "own code"
         if (format == "NEAR") return "out of line; the pages around the fault are shared first"
         if (format == "COPY" || format == "FILL") return "out of line; all that is left to copy or to set is shared first"
