@@ -124,8 +124,11 @@ size_t tagtso_format(char *buffer, size_t size, const char *format, ...)
 
 static void say(const char *format, va_list arguments)
 {
-	char line[LINE] = "tagtso: ";
-	size_t length = 8 + tagtso_vformat(line + 8, sizeof(line) - 9, format, arguments);
+	char line
+		[LINE]; /* no initialiser: it would be a call of memset, which is one of the functions that we interpose */
+	size_t length = tagtso_format(line, sizeof(line), "tagtso: ");
+
+	length += tagtso_vformat(line + length, sizeof(line) - length - 1, format, arguments);
 
 	line[length++] = '\n';
 	tagtso_raw(SYS_write, STDERR_FILENO, (long)line, (long)length, 0, 0, 0);
