@@ -199,17 +199,11 @@ static char *read_all(FILE *file, size_t *length)
 	return text;
 }
 
-int tagtso_show_report(const char *file)
+static int show_text(const char *file, const char *text, size_t length)
 {
-	FILE *from = strcmp(file, "-") ? fopen(file, "re") : stdin;
 	struct view view = { 0 };
-	size_t length, where;
-	char *text;
+	size_t where;
 
-	if (!from || !(text = read_all(from, &length)) || ferror(from)) {
-		fprintf(stderr, "tagtso: %s: cannot be read: %s\n", file, strerror(errno));
-		return TAGTSO_EXIT_FAILED;
-	}
 	if (!tagtso_json_read(text, length, print_scalar, &view, &where)) {
 		fprintf(stderr, "tagtso: %s: byte %zu: not JSON: give a file that TAGTSO_STATS named\n", file, where);
 		return TAGTSO_EXIT_FAILED;
@@ -221,8 +215,22 @@ int tagtso_show_report(const char *file)
 	}
 	view.print = true;
 	tagtso_json_read(text, length, print_scalar, &view, &where);
-	free(text);
-	if (from != stdin)
-		fclose(from);
 	return 0;
+}
+
+int tagtso_show_report(const char *file)
+{
+	FILE *from = strcmp(file, "-") ? fopen(file, "re") : stdin;
+	size_t length = 0;
+	char *text = from ? read_all(from, &length) : NULL;
+	int status = TAGTSO_EXIT_FAILED;
+
+	if (!text || ferror(from))
+		fprintf(stderr, "tagtso: %s: cannot be read: %s\n", file, strerror(errno));
+	else
+		status = show_text(file, text, length);
+	free(text);
+	if (from && from != stdin)
+		fclose(from);
+	return status;
 }
