@@ -308,8 +308,12 @@ static void *count(void *argument)
 	return NULL;
 }
 
+static const char *only; /* part of the sentence, NULL = all */
+
 static void hammer(const char *sentence, void (*add)(uint64_t *), unsigned rounds)
 {
+	if (only && !strstr(sentence, only))
+		return;
 	struct counting c = { others(1), add, rounds };
 	pthread_t thread;
 
@@ -355,20 +359,21 @@ static int inside(unsigned rounds)
 	return failures > 0;
 }
 
-/* usage: differential_shim [ROUNDS]      of each of two threads at one word */
+/* usage: differential_shim [ROUNDS [PART]]      of each of two threads at one word; of the loops, those whose sentence has PART */
 int main(int argc, char **argv)
 {
 	const char *rounds = argc > 1 ? argv[1] : "20000";
 	const char *library = getenv("TAGTSO_LIB");
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
+	only = argc > 2 ? argv[2] : NULL;
 	if (getenv("TAGTSO_EMULATOR"))
 		return inside((unsigned)strtoul(rounds, NULL, 0));
 	setenv("TAGTSO_EMULATOR", "generic", 1);
 	setenv("TAGTSO_STRICT", "1", 1);
 	setenv("TAGTSO_HANDOVERS", "0", 1);
 	setenv("LD_PRELOAD", library ? library : "/usr/lib/libtagtso.so", 1);
-	execl("/proc/self/exe", "differential_shim", rounds, (char *)NULL);
+	execl("/proc/self/exe", "differential_shim", rounds, only, (char *)NULL);
 	perror("differential_shim: exec");
 	return 125;
 }
