@@ -12,7 +12,6 @@
  *
  * hot=N: a run also lists the N blocks of these files that executed the most instructions, as FILE+ADDRESS of their
  * first; tests/plugin/functions adds them up by function. A block that a fault leaves early counts as a whole. */
-#include <elf.h>
 #include <fcntl.h>
 #include <glib.h>
 #include <inttypes.h>
@@ -21,214 +20,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "classes.h"
 #include "mark.h"
+#include "regions.h"
 
 QEMU_PLUGIN_EXPORT int qemu_plugin_version = QEMU_PLUGIN_VERSION;
-
-/* ---- classes -------------------------------------------------------------------------------------------------------- */
-
-#define CLASSES(X) \
-	X(OTHER, "other")     /* no access to memory that is counted below */ \
-	X(LOAD, "load")       /* plain: any size, pairs, SIMD, SVE, exclusive without acquire */ \
-	X(STORE, "store")     /* plain */ \
-	X(ACQUIRE, "acquire") /* LDAR LDAPR LDAPUR LDLAR LDIAPP LDAXR LDAXP */ \
-	X(RELEASE, "release") /* STLR STLUR STLLR STILP STLXR STLXP */ \
-	X(ATOMIC, "atomic")   /* LSE: CAS CASP SWP LDADD and the like, whatever their order */ \
-	X(DMB_ISHLD, "dmb_ishld") \
-	X(DMB_ISHST, "dmb_ishst") \
-	X(DMB_ISH, "dmb_ish") \
-	X(DMB_OTHER, "dmb_other") /* another domain: LD, ST, SY, ... */ \
-	X(DSB, "dsb") \
-	X(IRG, "irg") \
-	X(LDG, "ldg") \
-	X(STG, "stg") /* every instruction that writes tags */ \
-	X(SVC, "svc")
-
-enum {
-#define X(id, name) CLASS_##id,
-	CLASSES(X)
-#undef X
-		CLASS_COUNT
-};
-
-static const char *const class_names[] = {
-#define X(id, name) name,
-	CLASSES(X)
-#undef X
-};
-
-/* First match wins. The order matters only where a comment says so. */
-static const struct {
-	uint32_t mask, value;
-	int class;
-} encodings[] = {
-	{ 0xfffff0ff, 0xd50330bf, CLASS_DMB_OTHER }, /* refined by CRm in classify() */
-	{ 0xfffff0ff, 0xd503309f, CLASS_DSB },
-	{ 0xffe0001f, 0xd4000001, CLASS_SVC },
-	{ 0xffe0fc00, 0x9ac01000, CLASS_IRG },
-	{ 0xffe00c00, 0xd9600000, CLASS_LDG },
-	{ 0xff200000, 0xd9200000, CLASS_STG }, /* after LDG, which is one of them */
-	{ 0xffc00000, 0x69000000, CLASS_STG }, /* STGP: offset, pre-index, post-index */
-	{ 0xffc00000, 0x69800000, CLASS_STG },
-	{ 0xffc00000, 0x68800000, CLASS_STG },
-
-	{ 0xffc00000, 0xf9800000, CLASS_OTHER }, /* PRFM, four forms */
-	{ 0xffe00c00, 0xf8800000, CLASS_OTHER },
-	{ 0xffe00c00, 0xf8a00800, CLASS_OTHER },
-	{ 0xff000000, 0xd8000000, CLASS_OTHER },
-
-	/* size 001000 o2 L o1 Rs o0 Rt2 Rn Rt: exclusive, ordered, compare and swap */
-	{ 0x3fa07c00, 0x08a07c00, CLASS_ATOMIC },  /* CAS */
-	{ 0xbfa07c00, 0x08207c00, CLASS_ATOMIC },  /* CASP */
-	{ 0x3fc00000, 0x08c00000, CLASS_ACQUIRE }, /* LDAR, LDLAR */
-	{ 0x3fc00000, 0x08800000, CLASS_RELEASE }, /* STLR, STLLR */
-	{ 0x3fc08000, 0x08408000, CLASS_ACQUIRE }, /* LDAXR, LDAXP */
-	{ 0x3fc08000, 0x08008000, CLASS_RELEASE }, /* STLXR, STLXP */
-	{ 0x3fc08000, 0x08400000, CLASS_LOAD },    /* LDXR, LDXP */
-	{ 0x3fc08000, 0x08000000, CLASS_STORE },   /* STXR, STXP */
-
-	{ 0x3ffffc00, 0x38bfc000, CLASS_ACQUIRE }, /* LDAPR, which sits among the atomics */
-	{ 0x3f200c00, 0x38200000, CLASS_ATOMIC },
-	{ 0x3be00c00, 0x19000000, CLASS_RELEASE }, /* STLUR, integer and SIMD */
-	{ 0x3b200c00, 0x19000000, CLASS_ACQUIRE }, /* LDAPUR, after STLUR */
-	{ 0x3fe00c00, 0x19000800, CLASS_RELEASE }, /* STILP */
-	{ 0x3fe00c00, 0x19400800, CLASS_ACQUIRE }, /* LDIAPP */
-	{ 0x3fe00c00, 0x19800800, CLASS_RELEASE }, /* STLR, pre-index */
-	{ 0x3fe00c00, 0x19c00800, CLASS_ACQUIRE }, /* LDAPR, post-index */
-	{ 0x3b200c00, 0x19000400, CLASS_STORE },   /* CPY*, SET*: they load as well, and are counted once */
-
-	{ 0x3b000000, 0x18000000, CLASS_LOAD }, /* literal */
-	{ 0x3a400000, 0x28400000, CLASS_LOAD }, /* pairs */
-	{ 0x3a400000, 0x28000000, CLASS_STORE },
-	{ 0xff200400, 0xf8200400, CLASS_LOAD },  /* LDRAA, LDRAB */
-	{ 0x3ec00000, 0x38000000, CLASS_STORE }, /* one integer register: only opc 00 stores */
-	{ 0x3e000000, 0x38000000, CLASS_LOAD },
-	{ 0x3e400000, 0x3c400000, CLASS_LOAD }, /* one SIMD register */
-	{ 0x3e400000, 0x3c000000, CLASS_STORE },
-	{ 0xbe400000, 0x0c400000, CLASS_LOAD }, /* SIMD structures */
-	{ 0xbe400000, 0x0c000000, CLASS_STORE },
-	{ 0xfe000000, 0xe4000000, CLASS_STORE }, /* SVE: 111 stores, the other three with bit 31 load */
-	{ 0x9e000000, 0x84000000, CLASS_LOAD },
-};
-
-static int classify(uint32_t word)
-{
-	for (size_t i = 0; i < G_N_ELEMENTS(encodings); i++) {
-		if ((word & encodings[i].mask) != encodings[i].value)
-			continue;
-		if (encodings[i].class != CLASS_DMB_OTHER)
-			return encodings[i].class;
-		switch (word >> 8 & 15) {
-		case 9:
-			return CLASS_DMB_ISHLD;
-		case 10:
-			return CLASS_DMB_ISHST;
-		case 11:
-			return CLASS_DMB_ISH;
-		default:
-			return CLASS_DMB_OTHER;
-		}
-	}
-	return CLASS_OTHER;
-}
-
-/* ---- regions -------------------------------------------------------------------------------------------------------- */
-
-enum { PAGE = 4096, MAX_REGIONS = 16 };
-
-static const char *region_names[MAX_REGIONS] = { "other" };
-static size_t region_count = 1;
-static GHashTable *pages; /* hash of a page's contents -> struct page; written before the machine starts */
-
-struct page {
-	size_t region;
-	const char *file;
-	uint64_t address; /* as the file's symbols have it */
-	size_t slot;      /* of its first word among the counters of hot=N */
-};
-static GPtrArray *page_list; /* by slot / WORDS */
-enum { WORDS = PAGE / 4 };
-
-static uint64_t page_hash(const void *page)
-{
-	const uint64_t *word = page;
-	uint64_t h = 0;
-
-	for (size_t i = 0; i < PAGE / sizeof *word; i++)
-		h = (h ^ word[i]) * 0x9e3779b97f4a7c15, h ^= h >> 29;
-	return h;
-}
-
-static const struct page *page_of(const void *code)
-{
-	static const struct page other;
-	const void *page = (const void *)((uintptr_t)code & ~(uintptr_t)(PAGE - 1));
-	const struct page *found;
-	uint64_t hash;
-
-	if (!code || g_hash_table_size(pages) == 0)
-		return &other;
-	hash = page_hash(page);
-	found = g_hash_table_lookup(pages, &hash);
-	return found ? found : &other;
-}
-
-static size_t region_named(const char *name)
-{
-	for (size_t i = 0; i < region_count; i++)
-		if (strcmp(region_names[i], name) == 0)
-			return i;
-	if (region_count == MAX_REGIONS)
-		return 0;
-	region_names[region_count] = g_strdup(name);
-	return region_count++;
-}
-
-static void add_pages(size_t region, const char *name, const char *file, size_t size, const Elf64_Phdr *segment)
-{
-	size_t from = segment->p_offset, to = segment->p_offset + segment->p_filesz;
-
-	for (size_t at = from & ~(size_t)(PAGE - 1); at < to && at < size; at += PAGE) {
-		char contents[PAGE] = { 0 };
-		struct page *page = g_new(struct page, 1);
-		uint64_t hash;
-
-		memcpy(contents, file + at, MIN((size_t)PAGE, size - at));
-		hash = page_hash(contents);
-		*page = (struct page){ region, name, segment->p_vaddr - segment->p_offset + at,
-			               (size_t)page_list->len * WORDS };
-		g_ptr_array_add(page_list, page);
-		g_hash_table_insert(pages, g_memdup2(&hash, sizeof hash), page);
-	}
-}
-
-/* NAME:ELF */
-static bool add_region(const char *spec)
-{
-	const char *path = strchr(spec, ':');
-	g_autofree char *name = NULL, *file = NULL;
-	char *base;
-	const Elf64_Ehdr *elf;
-	const Elf64_Phdr *segment;
-	size_t size, region;
-
-	if (!path || path == spec)
-		return false;
-	name = g_strndup(spec, path - spec);
-	if (!g_file_get_contents(path + 1, &file, &size, NULL) || size < sizeof *elf ||
-	    memcmp(file, ELFMAG, SELFMAG) != 0)
-		return false;
-	elf = (const Elf64_Ehdr *)file;
-	if (elf->e_phoff + elf->e_phnum * sizeof *segment > size)
-		return false;
-	segment = (const Elf64_Phdr *)(file + elf->e_phoff);
-	region = region_named(name);
-	base = g_path_get_basename(path + 1); /* kept: pages name it */
-	for (int i = 0; i < elf->e_phnum; i++)
-		if (segment[i].p_type == PT_LOAD && segment[i].p_flags & PF_X)
-			add_pages(region, base, file, size, &segment[i]);
-	return true;
-}
 
 /* ---- counting ------------------------------------------------------------------------------------------------------- */
 
@@ -317,7 +113,7 @@ static void print_hot(FILE *f, const uint64_t *counts)
 	qsort(order, used, sizeof *order, compare_blocks);
 	fprintf(f, ",\n  \"hot\": [");
 	for (size_t i = 0; i < MIN(used, hot); i++) {
-		const struct page *page = g_ptr_array_index(page_list, order[i] / WORDS);
+		const struct page_of_file *page = g_ptr_array_index(page_list, order[i] / WORDS);
 
 		fprintf(f, "%s\n   {\"block\": \"%s+0x%" PRIx64 "\", \"instructions\": %" PRIu64 "}", i ? "," : "",
 		        page->file, page->address + order[i] % WORDS * 4, counts[order[i]]);
@@ -421,7 +217,7 @@ static void marked(unsigned int cpu, void *data)
 static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
 {
 	uint64_t page = UINT64_MAX;
-	const struct page *of = NULL;
+	const struct page_of_file *of = NULL;
 
 	(void)id;
 	if (qemu_plugin_tb_vaddr(tb) >> 48) /* the kernel's half of the address space */
