@@ -3,19 +3,14 @@
 #include "audit.h"
 
 static const char *const stat_names[] = {
-#define X(name) #name,
-	STATS(X)
-#undef X
+#define COUNT(name, text) #name,
+#include "audit.def"
+#undef COUNT
 };
 static const char *const kind_names[] = {
-#define X(id, name, text) name,
-	VIOLATIONS(X)
-#undef X
-};
-static const char *const kind_texts[] = {
-#define X(id, name, text) text,
-	VIOLATIONS(X)
-#undef X
+#define RULE(id, name, text) name,
+#include "audit.def"
+#undef RULE
 };
 
 static void write_oracle(FILE *f, const char *name, const struct oracle *o)
@@ -97,10 +92,7 @@ void audit_write(const char *path)
 		fprintf(stderr, "tagtso: audit plugin: %s: cannot be written\n", new_path);
 		return;
 	}
-	fprintf(f, "{\"schema\": 1, \"phase\": %" PRIu64 ", \"rules\": {", audit_phase);
-	for (unsigned k = 0; k < VIOLATION_COUNT; k++)
-		fprintf(f, "%s\n  \"%s\": \"%s\"", k ? "," : "", kind_names[k], kind_texts[k]);
-	fprintf(f, "},\n \"processes\": [");
+	fprintf(f, "{\"schema\": 1, \"phase\": %" PRIu64 ",\n \"processes\": [", audit_phase);
 	for (guint i = 0; i < audit_processes->len; i++) {
 		struct process *p = g_ptr_array_index(audit_processes, i);
 

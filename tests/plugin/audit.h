@@ -38,20 +38,11 @@ uint32_t audit_tick(void);
 
 /* ---- who and where (audit-guest.c) ---------------------------------------------------------------------------------- */
 
-#define STATS(X) \
-	X(load_own_plain) \
-	X(load_own_ordered) X(load_other_plain) X(load_other_ordered) X(store_own_plain) X(store_own_ordered) \
-		X(store_other_plain) X(store_other_ordered) X(atomic_own_bare) X(atomic_own_fenced) \
-			X(atomic_other_bare) X(atomic_other_fenced) X(alias) X(native_own) X(native_shared) \
-				X(native_foreign) X(native_undecided) X(dmb_ishld) X(dmb_ishst) X(dmb_ish) \
-					X(dmb_other) X(kernel_barriers) X(membarriers) X(tag_writes) X(tag_unexpected) \
-						X(unchecked) X(not_decoded) X(physical_checked) X(physical_wrong)
-
 enum {
-#define X(name) STAT_##name,
-	STATS(X)
-#undef X
-		STAT_COUNT
+#define COUNT(name, text) STAT_##name,
+#include "audit.def"
+#undef COUNT
+	STAT_COUNT
 };
 
 struct granule {
@@ -97,7 +88,7 @@ struct process {
 	GMutex code_lock;
 	struct oracle whole, phases; /* filled when it ends */
 	GHashTable *violations;      /* by what is the same in them */
-	uint64_t kinds[16];
+	uint64_t kinds[16];          /* by enum violation */
 	GPtrArray *threads;
 };
 struct span {
@@ -167,28 +158,11 @@ extern GMutex audit_lock;
 
 /* ---- the rules (audit-rules.c) -------------------------------------------------------------------------------------- */
 
-#define VIOLATIONS(X) \
-	X(UNORDERED_LOAD, "unordered-load", \
-	  "I1: a load of memory that the thread does not own, with no barrier before its next access") \
-	X(UNORDERED_STORE, "unordered-store", \
-	  "I1: a store to memory that the thread does not own, with no barrier after its last store") \
-	X(UNFENCED_ATOMIC, "unfenced-atomic", \
-	  "I1: an atomic operation on memory that the thread does not own, or one that compares, not between full " \
-	  "barriers") \
-	X(BUSY, "busy", "I2: an access to memory in transition") \
-	X(UNTAGGED, "untagged", "I3: an access to memory without a tag while two threads run") \
-	X(NO_TAG_CHANGE, "no-tag-change", "I2: plain accesses by two threads under one tag") \
-	X(NO_BARRIER, "no-barrier", \
-	  "I2: an access to memory that another thread accessed plainly, with no barrier of that thread since the " \
-	  "tag changed") \
-	X(EARLY_TAG, "early-tag", "I2: a tag that lets others in was written before the last plain user's barrier") \
-	X(OWN_BARRIER, "own-barrier", "I2: a new owner's access with no barrier of its own since the transition began")
-
 enum violation {
-#define X(id, name, text) VIOLATION_##id,
-	VIOLATIONS(X)
-#undef X
-		VIOLATION_COUNT
+#define RULE(id, name, text) VIOLATION_##id,
+#include "audit.def"
+#undef RULE
+	VIOLATION_COUNT
 };
 
 /* One that was seen, and how often the like of it. */
