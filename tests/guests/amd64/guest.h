@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -44,6 +45,32 @@ static inline void guest_run_threads(unsigned count, void *(*fn)(void *))
 		WANT(pthread_create(&threads[i], NULL, fn, (void *)i) == 0);
 	for (unsigned i = 0; i < count; i++)
 		pthread_join(threads[i], NULL);
+}
+
+/* The same numbers for the same seed (splitmix64), different ones for each thread. */
+static inline uint64_t guest_random(uint64_t *state)
+{
+	uint64_t x = *state += 0x9e3779b97f4a7c15;
+
+	x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9;
+	x = (x ^ x >> 27) * 0x94d049bb133111eb;
+	return x ^ x >> 31;
+}
+
+static inline uint64_t guest_seed(uint64_t seed, uint64_t thread)
+{
+	uint64_t state = seed + (thread << 32);
+
+	return guest_random(&state);
+}
+
+/* Between two looks at something that another thread will change. The machine has fewer processors than there are threads. */
+static inline void guest_pause(uint64_t waits)
+{
+	if (waits % 16 == 15)
+		sched_yield();
+	else
+		__builtin_ia32_pause();
 }
 
 #endif
