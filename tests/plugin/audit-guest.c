@@ -312,10 +312,10 @@ static bool is_wanted(const struct thread *t, uint64_t nr, const uint64_t a[6])
 }
 
 /* Before the kernel has it. */
-void audit_syscall(struct cpu *cpu, uint64_t pc)
+void audit_syscall(struct cpu *cpu, uint64_t place)
 {
 	struct thread *t = look(cpu);
-	struct call call = { .pc = pc + 4 };
+	struct call call = { .pending = true, .place = place };
 
 	if (!t)
 		return;
@@ -381,15 +381,15 @@ static void done(struct cpu *cpu, struct thread *t, const struct call *call, uin
 }
 
 /* At the instruction after a system call. A handler of a signal may have run between. */
-void audit_returned(struct cpu *cpu, uint64_t pc)
+void audit_returned(struct cpu *cpu, uint64_t place)
 {
 	struct thread *t = look(cpu);
 
 	for (unsigned i = 0; t && i < CALLS; i++) {
-		if (t->call[i].pc == pc) {
+		if (t->call[i].pending && t->call[i].place == place) {
 			struct call call = t->call[i];
 
-			t->call[i].pc = 0;
+			t->call[i].pending = false;
 			done(cpu, t, &call, audit_register(cpu, cpu->x[0]));
 			return;
 		}

@@ -391,7 +391,7 @@ static void change_tag(struct thread *t, const struct insn *insn, uint64_t va, s
 	bool continues = g->tag == TAG_BUSY && g->busy_by == t->index;
 
 	if (!continues)
-		g->began = audit_tick();
+		g->began = UNDER_WAY; /* it is written after this, and its writer may be delayed */
 	if (tag != TAG_BUSY && a && !passed(a, later(g->plain_at, g->began)))
 		violation(VIOLATION_EARLY_TAG, t, insn, va, g);
 	if (tag == TAG_BUSY)
@@ -411,6 +411,21 @@ void audit_tag(struct thread *t, const struct insn *insn, uint64_t va, uint64_t 
 		if (g->tag != tag && audit_is_active(t->process))
 			change_tag(t, insn, va, g, tag);
 		g->tag = (uint8_t)tag;
+		unlock_page(page);
+	}
+}
+
+void audit_tagged(struct thread *t, uint64_t offset, uint64_t bytes)
+{
+	uint32_t now = 0;
+
+	for (uint64_t at = offset & ~(uint64_t)(GRANULE - 1); at < offset + bytes; at += GRANULE) {
+		struct page *page;
+		struct granule *g = granule_at(t->process, at, &page);
+
+		lock_page(page);
+		if (g->began == UNDER_WAY)
+			g->began = now = now ? now : audit_tick();
 		unlock_page(page);
 	}
 }

@@ -165,7 +165,7 @@ static bool is_guest_access(struct thread *t, const struct insn *insn)
 	return true;
 }
 
-/* The access that the processor was about to make has been made. */
+/* What the processor was about to do has been done: an access, or a tag write. */
 static void confirm(struct cpu *cpu)
 {
 	const struct insn *insn = cpu->about;
@@ -174,6 +174,10 @@ static void confirm(struct cpu *cpu)
 	enum view view;
 
 	cpu->about = NULL;
+	if (cpu->tagged) {
+		audit_tagged(cpu->tagged_by, cpu->tagged_at, cpu->tagged);
+		cpu->tagged = 0;
+	}
 	view = t ? audit_where(t->process, cpu->va, &offset) : NOWHERE;
 	if (view == NOWHERE)
 		return;
@@ -257,19 +261,24 @@ static void tag_written(unsigned vcpu, void *data)
 		if (word >> 23 & 1)
 			bytes = 2 * (uint64_t)GRANULE;
 	}
-	if (audit_where(t->process, va, &offset) != NOWHERE)
-		audit_tag(t, insn, va, offset, bytes, tag >> 56 & 15);
+	if (audit_where(t->process, va, &offset) == NOWHERE)
+		return;
+	audit_tag(t, insn, va, offset, bytes, tag >> 56 & 15);
+	cpu->tagged = bytes;
+	cpu->tagged_at = offset;
+	cpu->tagged_by = t;
 }
 
 static void called(unsigned vcpu, void *data)
 {
 	confirm(&audit_cpus[vcpu]);
-	audit_syscall(&audit_cpus[vcpu], ((const struct insn *)data)->pc);
+	audit_syscall(&audit_cpus[vcpu], (((const struct insn *)data)->pc + 4) % PAGE);
 }
 
 static void returned(unsigned vcpu, void *data)
 {
-	audit_returned(&audit_cpus[vcpu], ((const struct insn *)data)->pc);
+	confirm(&audit_cpus[vcpu]);
+	audit_returned(&audit_cpus[vcpu], ((const struct insn *)data)->pc % PAGE);
 }
 
 static GMutex mark_lock;
@@ -339,8 +348,8 @@ static void entered(struct cpu *cpu)
 {
 	enum { DATA_ABORT = 0x24 }; /* ESR_EL1.EC, from a lower exception level */
 
-	if (cpu->about && audit_register(cpu, cpu->elr) == cpu->about->pc &&
-	    audit_register(cpu, cpu->esr) >> 26 == DATA_ABORT)
+	if (cpu->about && (audit_register(cpu, cpu->elr) ^ cpu->about->pc) % PAGE == 0 &&
+	    (audit_register(cpu, cpu->esr) >> 26 & 63) == DATA_ABORT)
 		cpu->about = NULL;
 	confirm(cpu);
 }

@@ -17,7 +17,7 @@ enum { TAG_NONE = 0, TAG_LAST_OWNER = 13, TAG_BUSY = 14, TAG_SHARED = 15, GRANUL
 
 /* One instruction as it was translated; kept for good. */
 struct insn {
-	uint64_t pc;
+	uint64_t pc; /* where it was translated: another process may execute the translation at another page */
 	uint32_t word;
 	uint8_t class; /* CLASS_* */
 	bool compares; /* CAS, CASP, store-exclusive: stores only if the comparison holds */
@@ -58,6 +58,7 @@ struct granule {
 	uint32_t phase_all, phase_plain, whole_all, whole_plain;
 };
 enum { MANY = 0xffff };
+#define UNDER_WAY UINT32_MAX
 
 struct page {
 	atomic_flag lock;
@@ -121,7 +122,8 @@ struct thread {
 		} part[PARTS];
 	} pending;
 	struct call {
-		uint64_t pc, nr, a[6];
+		bool pending;
+		uint64_t place, nr, a[6]; /* place: in its page, of the instruction that follows */
 	} call[CALLS];
 	unsigned calls;
 	uint64_t stats[STAT_COUNT];
@@ -137,6 +139,9 @@ struct cpu {
 	/* The access that the processor is about to make: the callback comes before it, and it may fault. */
 	const struct insn *about;
 	uint64_t va;
+	/* The tags that it is about to write: bytes of the memfd, 0: none. */
+	uint64_t tagged, tagged_at;
+	struct thread *tagged_by;
 };
 
 extern struct cpu audit_cpus[];
@@ -150,8 +155,8 @@ struct page *audit_page(struct process *p, uint64_t offset);
 
 void audit_switched(struct cpu *cpu, uint64_t task);
 void audit_space(struct cpu *cpu, uint64_t ttbr0);
-void audit_syscall(struct cpu *cpu, uint64_t pc);
-void audit_returned(struct cpu *cpu, uint64_t pc);
+void audit_syscall(struct cpu *cpu, uint64_t place);
+void audit_returned(struct cpu *cpu, uint64_t place);
 void audit_set_label(const char *label);
 extern GPtrArray *audit_processes; /* of struct process *, under audit_lock */
 extern GMutex audit_lock;
@@ -182,6 +187,8 @@ void audit_native(struct thread *t, const struct insn *insn, uint64_t offset);
 /* A barrier of the thread's own code: whether it orders loads, stores, or all. */
 void audit_barrier(struct thread *t, bool loads, bool stores);
 void audit_tag(struct thread *t, const struct insn *insn, uint64_t va, uint64_t offset, uint64_t bytes, unsigned tag);
+/* They are in memory. */
+void audit_tagged(struct thread *t, uint64_t offset, uint64_t bytes);
 /* The pages are empty again, and have no tags. */
 void audit_punch(struct process *p, uint64_t offset, uint64_t bytes);
 void audit_finish(struct process *p); /* no page is used any more */

@@ -19,12 +19,12 @@ struct parcel {
 static struct parcel *_Atomic *box;
 static _Atomic uint64_t posted, opened;
 
-/* Words under spin locks that plain moves release, at odd places: some cross granules. */
+/* Words under spin locks that plain moves release; one of them crosses granules. */
 struct cell {
 	volatile uint32_t locked;
-	uint8_t pad[7];
+	uint8_t pad[9];
 	uint64_t count, twice;
-} __attribute__((packed));
+} __attribute__((packed, aligned(32)));
 static struct cell *cell;
 static _Atomic uint64_t added;
 
@@ -160,7 +160,8 @@ static void *run(void *arg)
 static void make(void)
 {
 	box = calloc(BOXES, sizeof *box);
-	cell = calloc(CELLS, sizeof *cell);
+	cell = aligned_alloc(64, CELLS * sizeof *cell);
+	memset(cell, 0, CELLS * sizeof *cell);
 	ring = aligned_alloc(64, THREADS * sizeof *ring);
 	memset(ring, 0, THREADS * sizeof *ring);
 	shared = calloc(9, sizeof *shared);
