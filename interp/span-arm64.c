@@ -425,17 +425,41 @@ static bool conditional_branch(uint32_t word)
 	return (word & 0xff000000) == 0x54000000 || (word & 0x7c000000) == 0x34000000;
 }
 
-/* A word that does the same anywhere, and accesses memory only where the load-exclusive does. */
+/* SIMD&FP words whose result is a general register: FP to integer and FMOV (bits 15:10 = 0), FP to fixed-point (bit 21 = 0), SMOV and UMOV. */
+static bool simd_to_general(uint32_t word)
+{
+	return (word & 0x7f20fc00) == 0x1e200000 || (word & 0x7f200000) == 0x1e000000 ||
+	       (word & 0xbfe0ec00) == 0x0e002c00;
+}
+
+/* Whether a word without an access may write general register n. What has no result there may be taken for one that has: then its loop is
+ * followed, which takes longer. */
+static bool may_write(uint32_t word, unsigned n)
+{
+	bool simd = (word & 0x0e000000) == 0x0e000000;
+
+	return (word & 31) == n && !conditional_branch(word) && (!simd || simd_to_general(word));
+}
+
+/* Its status register is never the base: that is not decoded. */
+static bool exclusive_keeps(const struct tagtso_memop *op, unsigned n)
+{
+	return !is_exclusive(op, TAGTSO_LOAD_EX, TAGTSO_LOAD_EX_PAIR) || (op->rt != n && op->rt2 != n);
+}
+
+/* A word that does the same anywhere, and accesses memory only where the load-exclusive does: another page would not be shared (I1). */
 static bool may_move(uint32_t word, const struct tagtso_memop *load)
 {
 	struct tagtso_memop op;
 
 	tagtso_decode(word, &op);
 	if (op.cls >= TAGTSO_LOAD_EX && op.cls <= TAGTSO_STORE_EX_PAIR)
-		return op.rn == load->rn;
+		return op.rn == load->rn && exclusive_keeps(&op, load->rn);
 	if (op.cls != TAGTSO_OTHER)
 		return op.cls == TAGTSO_PREFETCH && op.addressing != TAGTSO_ADDR_LITERAL;
-	return conditional_branch(word) || (word & 0xfc000000) == 0x14000000 || tagtso_outofline_may_move(word);
+	if ((word & 0xfc000000) == 0x14000000)
+		return true;
+	return (conditional_branch(word) || tagtso_outofline_may_move(word)) && !may_write(word, load->rn);
 }
 
 unsigned tagtso_span_words(const struct tagtso_memop *op, const struct tagtso_frame *frame, uint32_t *words,
@@ -444,7 +468,7 @@ unsigned tagtso_span_words(const struct tagtso_memop *op, const struct tagtso_fr
 	uint64_t first = frame->x[TAGTSO_PC], last = find_store(first, op);
 	unsigned count = last ? (unsigned)((last - first) / 4) + 1 : 0;
 
-	if (!count || count + 1 > room)
+	if (!count || count + 1 > room || !exclusive_keeps(op, op->rn))
 		return 0;
 	words[0] = op->word;
 	for (unsigned i = 1; i < count; i++) {

@@ -43,25 +43,33 @@ static void catch_faults(int flags)
 }
 
 /* The call makes the site fault at `address`; the handler goes on behind it. */
-static void expect_fault(struct code c, volatile void *p, uint64_t address, int code)
+static void expect_signal(struct code c, volatile void *p, uint64_t address, int signo, int code)
 {
 	int before = seen.count;
 
 	c.fn(p, 0x5ee, 0);
 	SAME(seen.count, before + 1, "the number of faults");
-	SAME(seen.signo, SIGSEGV, "the signal");
+	SAME(seen.signo, signo, "the signal");
 	SAME(seen.code, code, "si_code");
 	SAME(seen.address, address, "si_addr");
 	SAME(seen.pc, c.site, "the pc");
 	SAME(seen.x1, 0x5ee, "a register");
 }
 
+static void expect_fault(struct code c, volatile void *p, uint64_t address, int code)
+{
+	expect_signal(c, p, address, SIGSEGV, code);
+}
+
 static void in_each_form(void (*fn)(struct code c), const struct snippet *snippet)
 {
 	static const enum form forms[] = { EMITTED, LOCAL, SHARED_FORM, MIXED };
+	static bool is_started;
 
 	catch_faults(0);
-	cells_worker_start(&other);
+	if (!is_started)
+		cells_worker_start(&other);
+	is_started = true;
 	for (unsigned i = 0; i < 4; i++) {
 		struct code c = cells_emit(snippet);
 
@@ -131,28 +139,86 @@ static void no_access(void)
 	in_each_form(fault_no_access, &snippet_ldr);
 }
 
-/* The second half of an access over two pages. */
+/* The second half of an access over two pages: that page may not be written, not be accessed, or is not there. Nothing of the first half may be done. */
 static void fault_behind(struct code c)
 {
-	uint64_t *pages[] = { cells_map(2 * PAGE), cells_map(2 * PAGE), cells_map(2 * PAGE) };
+	static const struct {
+		int prot, code;
+	} kinds[] = { { PROT_READ, SEGV_ACCERR }, { PROT_NONE, SEGV_ACCERR }, { -1, SEGV_MAPERR } };
 
-	put(pages[0], 1);
-	cells_put_on(&other, pages[1], 1);
-	for (unsigned i = 0; i < 3; i++) {
-		uint64_t *p = pages[i];
+	for (unsigned i = 0; i < 9; i++) {
+		uint64_t *p = cells_map(2 * PAGE), *last = p + PAGE / 8 - 1;
+		int prot = kinds[i % 3].prot;
 
-		SAME(mprotect(p + PAGE / 8, PAGE, PROT_READ), 0, "mprotect");
-		expect_fault(c, (uint8_t *)p + PAGE - 4, (uint64_t)p + PAGE, SEGV_ACCERR);
-		SAME(mprotect(p + PAGE / 8, PAGE, PROT_READ | PROT_WRITE), 0, "mprotect");
-		c.fn((uint8_t *)p + PAGE - 4, 0x1122334455667788, 0);
-		SAME(peek(p + PAGE / 8 - 1) >> 32, 0x55667788, "the lower half once it can be written");
-		SAME((uint32_t)peek(p + PAGE / 8), 0x11223344, "the upper half once it can be written");
+		if (i / 3 == 0)
+			put(last, 0x1234);
+		else if (i / 3 == 1)
+			cells_put_on(&other, last, 0x1234);
+		uint64_t before = peek(last);
+
+		SAME(prot < 0 ? munmap(last + 1, PAGE) : mprotect(last + 1, PAGE, prot), 0, "munmap or mprotect");
+		expect_fault(c, (uint8_t *)last + 4, (uint64_t)(last + 1), kinds[i % 3].code);
+		SAME(peek(last), before, "the half that could be written, after the fault");
+		if (prot < 0)
+			continue;
+		SAME(mprotect(last + 1, PAGE, PROT_READ | PROT_WRITE), 0, "mprotect");
+		c.fn((uint8_t *)last + 4, 0x1122334455667788, 0);
+		SAME(peek(last) >> 32, 0x55667788, "the lower half once it can be written");
+		SAME((uint32_t)peek(last + 1), 0x11223344, "the upper half once it can be written");
 	}
 }
 
 static void straddling_store(void)
 {
 	in_each_form(fault_behind, &snippet_str);
+}
+
+/* Outside the window, where the preload has no hand in it, the processor says what is due; over two granules, which no core lets pass. */
+static void fault_not_aligned(struct code c)
+{
+	static uint64_t outside[4];
+	uint64_t *pages[] = { cells_mine(), cells_others(&other), cells_shared(&other), cells_map(64 * PAGE), outside };
+
+	for (unsigned i = 5; i-- > 0;) {
+		uint8_t *p = (uint8_t *)pages[i] + 12;
+		uint64_t before[] = { peek(pages[i] + 1), peek(pages[i] + 2) };
+
+		expect_signal(c, p, (uint64_t)p, SIGBUS, BUS_ADRALN);
+		SAME(peek(pages[i] + 1), before[0], "the memory before the boundary");
+		SAME(peek(pages[i] + 2), before[1], "the memory behind it");
+	}
+}
+
+static void not_aligned(void)
+{
+	in_each_form(fault_not_aligned, &snippet_ldadd);
+	in_each_form(fault_not_aligned, &snippet_casal);
+	in_each_form(fault_not_aligned, &snippet_stlr);
+	in_each_form(fault_not_aligned, &snippet_ldapr);
+}
+
+/* The load of a loop is the first to fault, at its own pc. */
+static void exclusive_not_aligned(void)
+{
+	struct code loop = cells_emit(&snippet_llsc);
+
+	catch_faults(0);
+	jump = true;
+	cells_worker_start(&other);
+	uint64_t *pages[] = { cells_mine(), cells_others(&other), cells_shared(&other), cells_map(64 * PAGE) };
+
+	for (volatile unsigned i = 0; i < 4; i++) {
+		uint8_t *p = (uint8_t *)pages[i] + 12; /* over two granules, as above */
+
+		if (sigsetjmp(away, 1) == 0)
+			loop.fn(p, 1, 0);
+		SAME(seen.count, i + 1, "the number of faults");
+		SAME(seen.signo, SIGBUS, "the signal");
+		SAME(seen.code, BUS_ADRALN, "si_code");
+		SAME(seen.address, (uint64_t)p, "si_addr");
+		SAME(seen.pc, loop.site, "the pc");
+		SAME(seen.x1, 1, "a register");
+	}
 }
 
 /* An exclusive loop is one unit for the preload, so the pc is in the loop; the rest is as without. */
@@ -276,8 +342,13 @@ const struct test cells_faults[] = {
 	     "TAGTSO_HANDOVERS=0"),
 	TEST("no-access", "an access to a page without access reaches the program's handler", no_access,
 	     "TAGTSO_HANDOVERS=0"),
-	TEST("straddling-fault", "a fault in the second half of an access has the second half's address",
+	TEST("straddling-fault",
+	     "a fault in the second half of an access has that half's address, and does nothing to the first",
 	     straddling_store, "TAGTSO_HANDOVERS=0"),
+	TEST("not-aligned", "an atomic or ordered access that is not aligned is the program's SIGBUS", not_aligned,
+	     "TAGTSO_HANDOVERS=0"),
+	TEST("exclusive-not-aligned", "an exclusive loop that is not aligned is the program's SIGBUS",
+	     exclusive_not_aligned, "TAGTSO_HANDOVERS=0"),
 	TEST("longjmp", "leaving the program's handler by siglongjmp leaves nothing locked", jump_out, NULL),
 	TEST("sigaltstack", "the program's handler and ours run on the alternate stack", alternate_stack, NULL),
 	TEST("blocked", "traps are served while the program blocks all signals", all_blocked, NULL),

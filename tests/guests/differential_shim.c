@@ -299,6 +299,27 @@ static void add_structure(uint64_t *word)
 		: "x9", "x10", "v0", "v1", "memory");
 }
 
+/* Goes on to the next page but one until it finds a zero there, inside of one loop with SIMD. */
+static void add_walking(uint64_t *word)
+{
+	__asm__ volatile("1: ldaxr x9, [%0]\n\tfmov d0, x9\n\tadd %0, %0, #8192\n\tcbnz x9, 1b\n\tsub %0, %0, #8192\n\t"
+	                 "fmov x9, d0\n\tadd x9, x9, #1\n\tstlxr w10, x9, [%0]\n\tcbnz w10, 1b"
+	                 : "+r"(word)
+	                 :
+	                 : "x9", "x10", "v0", "memory");
+}
+
+/* What it finds on its way belongs to the other thread: had it gone there unchecked, the tags would still say so. */
+static void walks(void)
+{
+	uint64_t *p = others(PAGES), *last = p + 6 * WORDS;
+
+	*(volatile uint64_t *)last = 0;
+	add_walking(p);
+	result(*(volatile uint64_t *)last == 1 && tag_of(p + 2 * WORDS) == SHARED && tag_of(p + 4 * WORDS) == SHARED,
+	       "a loop that goes on to other pages of another thread");
+}
+
 static void *count(void *argument)
 {
 	const struct counting *c = argument;
@@ -339,6 +360,7 @@ static int inside(unsigned rounds)
 	structures();
 	copies();
 	gathers();
+	walks();
 	hammer("two threads, one word: no addition is lost", add_integer, rounds);
 	hammer("two threads, one word by a compiler's helper: no addition is lost", add_helper, rounds / 4);
 	hammer("two threads, one word by a loop with SIMD: no addition is lost", add_vector, rounds / 4);
