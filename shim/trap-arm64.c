@@ -45,6 +45,8 @@ enum {
 	FOLLOW_LIMIT = 65536, /* instructions from a load-exclusive to its store-exclusive, one by one */
 	TELL = 3,             /* TAGTSO_VERBOSE that tells of each trap: then no site is remembered as known */
 	ESR_WNR = 1 << 6,     /* the faulting access was a write */
+	ESR_EC_SHIFT = 26,    /* exception class, bits 31:26 */
+	ESR_EC_FETCH = 0x20,  /* instruction abort from EL0 */
 };
 
 /* A word of our own islands: LDG Xt, [Xn, #imm]. */
@@ -86,12 +88,14 @@ struct trap {
 
 /* --- reachability (I3) and the guest's own faults -------------------------------------------------------------------- */
 
+/* What a page must permit one of for an access; whether it may be read if it may only be executed is the processor's affair (FEAT_PAN3). */
+enum { TO_WRITE = PROT_WRITE, TO_EXECUTE = PROT_EXEC, TO_READ = PROT_READ | PROT_WRITE | PROT_EXEC };
+
 /* A fault on a window page that the guest may access: a chunk not opened yet, or a copy for fork under way, or a race that is over.
  * True = try the access again. */
-static bool reach(uint64_t va, bool write)
+static bool reach(uint64_t va, int need)
 {
 	uint32_t index = tagtso_window_index(va);
-	int need = write ? PROT_WRITE : PROT_READ | PROT_WRITE | PROT_EXEC;
 
 	if (!index)
 		return false;
@@ -105,7 +109,7 @@ static bool reach(uint64_t va, bool write)
 		return true;
 	}
 	if (page->flags & TAGTSO_PAGE_REACHED)
-		return true;
+		return need != TO_READ || page->prot != PROT_EXEC;
 	TAGTSO_COUNT(first_touch);
 	return tagtso_window_open(va, tagtso_tag_mine());
 }
@@ -348,7 +352,7 @@ static RARE enum outcome failed(struct trap *t, enum tagtso_exec r, const struct
 		TAGTSO_COUNT(retries);
 		return AGAIN;
 	case TAGTSO_EXEC_FAULT:
-		if (fault->signo == SIGSEGV && reach(fault->address, write))
+		if (fault->signo == SIGSEGV && reach(fault->address, write ? TO_WRITE : TO_READ))
 			return AGAIN;
 		deliver_fault(t, fault);
 		return SERVED;
@@ -761,25 +765,30 @@ static INLINE void serve(struct trap *t)
 	wait_for_patcher(t->site);
 }
 
-/* The slot of an instruction executed out of line: back to where it belongs. A fault of its own is the guest's. */
+/* Of what faulted in the thread itself: reach()'s `need`. */
+static int needed(ucontext_t *uc)
+{
+	struct tagtso_frame frame;
+
+	tagtso_frame_init(&frame, uc);
+	if (frame.esr && *frame.esr >> ESR_EC_SHIFT == ESR_EC_FETCH)
+		return TO_EXECUTE;
+	return frame.esr && (*frame.esr & ESR_WNR) ? TO_WRITE : TO_READ;
+}
+
+/* The slot of an instruction executed out of line: back to where it belongs. A fault of its own is the guest's: made again, it might be stopped
+ * by another part's tag each time, and never come to be delivered. */
 static void out_of_line(struct trap *t, int signo)
 {
+	int need = needed(t->frame.uc);
 	bool finished;
 
 	if (!tagtso_outofline_leave(t->frame.uc, &finished, &t->monitor))
 		return;
 	if (t->monitor.held && (finished || t->index))
 		follow_from_slot(t, finished);
-	else if (!finished && !(signo == SIGSEGV && reach(t->va, false)))
+	else if (!finished && !(signo == SIGSEGV && reach(t->va, need)))
 		deliver(signo, t->info, t->frame.uc);
-}
-
-static bool is_write(ucontext_t *uc)
-{
-	struct tagtso_frame frame;
-
-	tagtso_frame_init(&frame, uc);
-	return frame.esr && (*frame.esr & ESR_WNR);
 }
 
 /* Faults of our own code, and those that are not ours. */
@@ -793,7 +802,7 @@ static void other_fault(struct trap *t, int signo)
 	else if (tagtso_is_active() && tagtso_outofline_holds(uc->uc_mcontext.pc))
 		out_of_line(t, signo);
 	else if (!tagtso_is_active() || signo != SIGSEGV ||
-	         (info->si_code != SEGV_ACCERR && info->si_code != SEGV_MAPERR) || !reach(t->va, is_write(uc)))
+	         (info->si_code != SEGV_ACCERR && info->si_code != SEGV_MAPERR) || !reach(t->va, needed(uc)))
 		deliver(signo, info, uc);
 }
 

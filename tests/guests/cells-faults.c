@@ -17,6 +17,7 @@ static volatile struct {
 	uint64_t address, pc, x1;
 } seen;
 static sigjmp_buf away;
+static uint8_t only_executable[PAGE] __attribute__((aligned(PAGE)));
 static bool jump;
 
 static void on_fault(int signo, siginfo_t *info, void *context)
@@ -105,6 +106,21 @@ static void fault_nowhere(struct code c)
 	expect_fault(c, p + 5, (uint64_t)(p + 5), SEGV_MAPERR);
 }
 
+/* PROT_EXEC alone is whatever it is outside the window: readable, or not. */
+static void fault_only_executable(struct code c)
+{
+	uint64_t *p = cells_map(PAGE);
+	int before = seen.count, outside;
+
+	SAME(mprotect(only_executable, PAGE, PROT_EXEC), 0, "mprotect");
+	c.fn(only_executable, 0x5ee, 0);
+	outside = seen.count - before;
+	put(p, 5);
+	SAME(mprotect(p, PAGE, PROT_EXEC), 0, "mprotect");
+	c.fn(p, 0x5ee, 0);
+	SAME(seen.count - before, 2 * outside, "the number of faults");
+}
+
 static void fault_no_access(struct code c)
 {
 	uint64_t *p = mmap(NULL, 4 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -116,6 +132,7 @@ static void fault_no_access(struct code c)
 	expect_fault(c, p, (uint64_t)p, SEGV_ACCERR);
 	SAME(mprotect(p, 4 * PAGE, PROT_READ), 0, "mprotect");
 	SAME(get(p), 3, "the memory that was out of reach for a while");
+	fault_only_executable(c);
 }
 
 static void read_only_store(void)
@@ -137,6 +154,25 @@ static void nowhere(void)
 static void no_access(void)
 {
 	in_each_form(fault_no_access, &snippet_ldr);
+}
+
+/* Memory that the program may read and write, reached or not yet, and jumps to. */
+static void executed(void)
+{
+	catch_faults(0);
+	jump = true;
+	cells_worker_start(&other);
+	uint64_t *pages[] = { cells_mine(), cells_others(&other), cells_map(64 * PAGE) };
+
+	for (volatile unsigned i = 0; i < 3; i++) {
+		if (sigsetjmp(away, 1) == 0)
+			((void (*)(uint64_t, uint64_t))(uint64_t)pages[i])(0, 0x5ee);
+		SAME(seen.count, i + 1, "the number of faults");
+		SAME(seen.signo, SIGSEGV, "the signal");
+		SAME(seen.code, SEGV_ACCERR, "si_code");
+		SAME(seen.address, pages[i], "si_addr");
+		SAME(seen.pc, pages[i], "the pc");
+	}
 }
 
 /* The second half of an access over two pages: that page may not be written, not be accessed, or is not there. Nothing of the first half may be done. */
@@ -341,6 +377,8 @@ const struct test cells_faults[] = {
 	TEST("nowhere", "an access to no memory reaches the program's handler, in each form", nowhere,
 	     "TAGTSO_HANDOVERS=0"),
 	TEST("no-access", "an access to a page without access reaches the program's handler", no_access,
+	     "TAGTSO_HANDOVERS=0"),
+	TEST("executed", "a jump to memory that is not code reaches the program's handler", executed,
 	     "TAGTSO_HANDOVERS=0"),
 	TEST("straddling-fault",
 	     "a fault in the second half of an access has that half's address, and does nothing to the first",

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Instructions that are executed out of line, and LL/SC loops, in a process under the preload: values are right, and all memory that they access is shared (I1). */
 #include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -169,6 +171,66 @@ static void gathers(void)
 	for (unsigned i = 0; i < count; i++)
 		zero &= !out[i];
 	result(zero, "a gather over pages that nobody has touched");
+}
+
+/* ---- faults out of line ------------------------------------------------------------------------------------------------- */
+
+static sigjmp_buf away;
+static siginfo_t fault;
+
+static void on_fault(int signo, siginfo_t *info, void *context)
+{
+	(void)signo, (void)context;
+	fault = *info;
+	siglongjmp(away, 1);
+}
+
+/* Whether `access` ends in SIGSEGV at read-only memory; an alarm ends one that goes round for ever. */
+static bool faults_at(uint64_t *read_only, void (*access)(uint64_t *to, uint64_t *from), uint64_t *to, uint64_t *from)
+{
+	struct sigaction action = { .sa_sigaction = on_fault, .sa_flags = SA_SIGINFO }, old;
+	bool right = false;
+
+	sigaction(SIGALRM, &action, NULL);
+	sigaction(SIGSEGV, &action, &old);
+	alarm(20);
+	if (sigsetjmp(away, 1))
+		right = fault.si_signo == SIGSEGV && fault.si_code == SEGV_ACCERR && fault.si_addr == read_only;
+	else
+		access(to, from);
+	alarm(0);
+	sigaction(SIGSEGV, &old, NULL);
+	return right;
+}
+
+static void copy_words(uint64_t *to, uint64_t *from)
+{
+	copy(to, from, 64);
+}
+
+/* To the first words of two pages. */
+static void scatter_words(uint64_t *to, uint64_t *from)
+{
+	__asm__ volatile(
+		"index z0.d, #0, %x2\n\tptrue p0.d, vl2\n\tld1d z1.d, p0/z, [%1]\n\tst1d z1.d, p0, [%0, z0.d, lsl #3]"
+		:
+		: "r"(to), "r"(from), "r"((uint64_t)WORDS)
+		: "memory");
+}
+
+/* Part of the memory is shared, so that a tag stops the instruction first each time; the other part may not be written. */
+static void faults_elsewhere(void)
+{
+	uint64_t *from = others(1), *to = map(1), *two = others(2), words[2] = { 1, 2 };
+
+	*(volatile uint64_t *)to = 1;
+	mprotect(to, PAGE, PROT_READ);
+	if (getauxval(AT_HWCAP2) & HWCAP2_MOPS)
+		result(faults_at(to, copy_words, to, from), "a memory copy to a read-only page is the program's fault");
+	mprotect(two + WORDS, PAGE, PROT_READ);
+	if (getauxval(AT_HWCAP) & HWCAP_SVE)
+		result(faults_at(two + WORDS, scatter_words, two, words),
+		       "a scatter of which one element is read-only is the program's fault");
 }
 
 /* ---- LL/SC -------------------------------------------------------------------------------------------------------------- */
@@ -360,6 +422,7 @@ static int inside(unsigned rounds)
 	structures();
 	copies();
 	gathers();
+	faults_elsewhere();
 	walks();
 	hammer("two threads, one word: no addition is lost", add_integer, rounds);
 	hammer("two threads, one word by a compiler's helper: no addition is lost", add_helper, rounds / 4);
