@@ -79,6 +79,9 @@ SNIPPET(consume,
 SNIPPET(ld2, "", "ld2 {v0.2d, v1.2d}, [x0]", "mov x1, v0.d[1]\n\tmov x2, v1.d[0]\n\tadd x0, x2, x1, lsl #8")
 SNIPPET(st2, "add x2, x1, #1\n\tdup v0.2d, x1\n\tdup v1.2d, x2", "st2 {v0.2d, v1.2d}, [x0]", "mov x0, x1")
 SNIPPET(sve_load, "ptrue p0.d, vl2", "ld1d z0.d, p0/z, [x0]", "mov x1, v0.d[0]\n\tmov x2, v0.d[1]\n\tadd x0, x1, x2")
+/* Two accesses, for a run. */
+SNIPPET(ldr_str, "and x3, x0, #0xfffffffffffff000", "ldr x2, [x3]", "str x1, [x0]\n\tmov x0, x1")
+SNIPPET(ldr_ldadd, "and x3, x0, #0xfffffffffffff000", "ldr x2, [x3]", "ldaddal x1, x2, [x0]\n\tmov x0, x2")
 SNIPPET(zva, "", "dc zva, x0", "")
 
 /* ---- the code area ---- */

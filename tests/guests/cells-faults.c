@@ -257,6 +257,33 @@ static void exclusive_not_aligned(void)
 	}
 }
 
+/* The second of two accesses is interpreted without having trapped: its fault is met in the handler. */
+static void fault_in_run(void)
+{
+	static const int prots[] = { PROT_READ, PROT_NONE, -1 };
+	struct code store = cells_emit(&snippet_ldr_str), atomic = cells_emit(&snippet_ldr_ldadd);
+
+	catch_faults(0);
+	cells_worker_start(&other);
+	store.site++;
+	atomic.site++;
+	for (unsigned i = 0; i < 6; i++) {
+		uint64_t *p = cells_map(2 * PAGE), *last = p + PAGE / 8 - 1;
+		int prot = prots[i % 3];
+
+		if (i < 3)
+			put(last, 0x1234);
+		else
+			cells_put_on(&other, last, 0x1234);
+		put(last + 1, 0x5678);
+		SAME(prot < 0 ? munmap(last + 1, PAGE) : mprotect(last + 1, PAGE, prot), 0, "munmap or mprotect");
+		expect_fault(store, (uint8_t *)last + 4, (uint64_t)(last + 1), prot < 0 ? SEGV_MAPERR : SEGV_ACCERR);
+		SAME(peek(last), 0x1234, "the half that could be written, after the fault");
+		expect_signal(atomic, (uint8_t *)p + 12, (uint64_t)p + 12, SIGBUS, BUS_ADRALN);
+		SAME(peek(p + 1), 0, "the memory of an atomic that is not aligned");
+	}
+}
+
 /* An exclusive loop is one unit for the preload, so the pc is in the loop; the rest is as without. */
 static void read_only_exclusive(void)
 {
@@ -378,6 +405,8 @@ const struct test cells_faults[] = {
 	     "TAGTSO_HANDOVERS=0"),
 	TEST("no-access", "an access to a page without access reaches the program's handler", no_access,
 	     "TAGTSO_HANDOVERS=0"),
+	TEST("fault-in-run", "an access that is interpreted before it traps faults as it would, and does nothing",
+	     fault_in_run, "TAGTSO_THRESHOLD=0", { "guest_faults", '=', 12 }),
 	TEST("executed", "a jump to memory that is not code reaches the program's handler", executed,
 	     "TAGTSO_HANDOVERS=0"),
 	TEST("straddling-fault",
