@@ -103,12 +103,22 @@ static void write_code(struct slot *s, uint32_t word)
 	make_executable(s, sizeof(s->code));
 }
 
-/* A thread's own slots are those from its number on: nobody else's, as a rule. One that left a slot by longjmp takes it again, so that slots cannot run
+/* Where thread `self` looks first among `per_page` times `pages`: threads that follow each other are in different pages, so that one's writing
+ * of code does not meet another's running of code in the same page, which processors, and emulations of them, may be slow about. */
+static unsigned first_place(uint32_t self, unsigned pages, unsigned per_page)
+{
+	return self % pages * per_page + self / pages % per_page;
+}
+
+/* A thread's own slots are those from its place on: nobody else's, as a rule. One that left a slot by longjmp takes it again, so that slots cannot run
  * out in one thread; if it had gone further because its first was taken, that one is left behind until another thread of this number is in need. */
 static struct slot *take(uint32_t self)
 {
+	const unsigned per_page = TAGTSO_PAGE_SIZE / sizeof(struct slot);
+	unsigned first = first_place(self, SLOTS / per_page, per_page);
+
 	for (unsigned i = 0; i < SLOTS; i++) {
-		struct slot *s = &slots[(self + i) % SLOTS];
+		struct slot *s = &slots[(first + i) % SLOTS];
 		uint32_t none = 0;
 
 		if (atomic_compare_exchange_strong_explicit(&s->owner, &none, self, memory_order_acquire,
@@ -177,13 +187,17 @@ static bool copy_word(struct loop *l, const uint32_t *words, unsigned at)
 
 static struct loop *take_loop(uint32_t self)
 {
+	const unsigned per_page = TAGTSO_PAGE_SIZE / LOOP_BYTES;
+	unsigned first = first_place(self, LOOPS / per_page, per_page);
+
 	for (unsigned i = 0; slots && i < LOOPS; i++) {
+		struct loop *l = loop_at((first + i) % LOOPS);
 		uint32_t old = 0;
 
-		if (atomic_compare_exchange_strong_explicit(&loop_at(i)->owner, &old, self, memory_order_acquire,
+		if (atomic_compare_exchange_strong_explicit(&l->owner, &old, self, memory_order_acquire,
 		                                            memory_order_relaxed) ||
 		    old == self)
-			return loop_at(i);
+			return l;
 	}
 	return NULL;
 }
