@@ -103,8 +103,8 @@ static void write_code(struct slot *s, uint32_t word)
 	make_executable(s, sizeof(s->code));
 }
 
-/* Where thread `self` looks first among `per_page` times `pages`: threads that follow each other are in different pages, so that one's writing
- * of code does not meet another's running of code in the same page, which processors, and emulations of them, may be slow about. */
+/* Where thread `self` looks first among `per_page` times `pages`: threads that follow each other are in different pages. With slots in one page
+ * two threads have been seen to lose additions under QEMU 10; stale translated code there is the likely cause, which is not proven. */
 static unsigned first_place(uint32_t self, unsigned pages, unsigned per_page)
 {
 	return self % pages * per_page + self / pages % per_page;

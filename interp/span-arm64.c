@@ -5,6 +5,7 @@
 #include "../alloc/tags.h"
 #include "alu.h"
 #include "decode.h"
+#include "form.h"
 #include "outofline.h"
 
 /*
@@ -457,7 +458,7 @@ static bool may_move(uint32_t word, const struct tagtso_memop *load)
 		return op.rn == load->rn && exclusive_keeps(&op, load->rn);
 	if (op.cls != TAGTSO_OTHER)
 		return op.cls == TAGTSO_PREFETCH && op.addressing != TAGTSO_ADDR_LITERAL;
-	if ((word & 0xfc000000) == 0x14000000)
+	if (tagtso_form_is_branch(word))
 		return true;
 	return (conditional_branch(word) || tagtso_outofline_may_move(word)) && !may_write(word, load->rn);
 }

@@ -780,14 +780,13 @@ static int needed(ucontext_t *uc)
  * by another part's tag each time, and never come to be delivered. */
 static void out_of_line(struct trap *t, int signo)
 {
-	int need = needed(t->frame.uc);
 	bool finished;
 
 	if (!tagtso_outofline_leave(t->frame.uc, &finished, &t->monitor))
 		return;
 	if (t->monitor.held && (finished || t->index))
 		follow_from_slot(t, finished);
-	else if (!finished && !(signo == SIGSEGV && reach(t->va, need)))
+	else if (!finished && !(signo == SIGSEGV && reach(t->va, needed(t->frame.uc))))
 		deliver(signo, t->info, t->frame.uc);
 }
 
