@@ -433,6 +433,20 @@ uint32_t tagtso_form_access(const struct tagtso_memop *op, unsigned base)
 	return access_word(&is, !keeps_offset(op));
 }
 
+/* Arm ARM C4.1.94, load/store register: unsigned immediate, unscaled, post-index and register offset have size, V and opc, which say what
+ * is accessed, in the same places. */
+uint32_t tagtso_form_access_plus(const struct tagtso_memop *op, unsigned tag)
+{
+	uint32_t word = op->word, same = word & 0xc4c003ff;
+
+	if ((op->cls != TAGTSO_LOAD && op->cls != TAGTSO_STORE) ||
+	    ((word & 0x3b3ffc00) != 0x39000000 && /* [Xn, #0] */
+	     (word & 0x3b3ffc00) != 0x38000000 && /* the same, unscaled */
+	     (word & 0x3b200c00) != 0x38000400))  /* [Xn], #imm */
+		return 0;
+	return 0x38206800 | same | tag << 16;
+}
+
 uint32_t tagtso_form_sum(const struct tagtso_memop *op, unsigned base)
 {
 	uint32_t word;

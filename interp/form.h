@@ -35,6 +35,8 @@ unsigned tagtso_form_inside(const struct tagtso_memop *op, enum tagtso_form form
 /* The emitted access, without write-back, by register `base`: rn with another tag; where addressing is by register
  * offset, what tagtso_form_sum() makes. */
 uint32_t tagtso_form_access(const struct tagtso_memop *op, unsigned base);
+/* The same access with its address in rn + `tag`, without write-back; 0 if it has no such encoding, or an offset in its own. */
+uint32_t tagtso_form_access_plus(const struct tagtso_memop *op, unsigned tag);
 /* True if the access needs DMB ISH on both sides, whoever owns the memory. */
 bool tagtso_form_fences(const struct tagtso_memop *op);
 /* base = rn + offset, for addressing by register offset. */

@@ -426,14 +426,15 @@ static void read_code(struct tagtso_code *code, uint64_t pc)
 	s->pc = pc - base < half ? base : pc - half;
 	s->n = n = (unsigned)((end - pc < half ? end : pc + half) - s->pc) / 4;
 	words = (const uint32_t *)(uintptr_t)s->pc;
+	/* A word that changes meanwhile is noticed when it is compared again (is_unchanged, exchange_entrances). */
+	memcpy(joint.raw, words, n * sizeof(*words));
+	memcpy(s->words, joint.raw, n * sizeof(*words));
 	memset(joint.island, 0, n * sizeof(joint.island[0]));
 	memset(s->form, TAGTSO_FORM_EMITTED, n);
 	memset(s->entrance, false, n);
 	for (unsigned i = 0; i < n; i++) {
-		uint32_t word = load_word(&words[i]);
-		struct tagtso_island *island = island_of_word((uintptr_t)&words[i], word);
+		struct tagtso_island *island = island_of_word((uintptr_t)&words[i], joint.raw[i]);
 
-		joint.raw[i] = s->words[i] = word;
 		if (island)
 			read_site(i, island, pc);
 	}

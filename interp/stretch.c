@@ -3,8 +3,13 @@
  *
  * The instructions taken over stand in the order in which they were emitted. A scratch register may hold a base with
  * this thread's own tag, from the IRG of one access to the next access by the same base: until the base is written,
- * until the scratch register is needed, or until code is reached on another way that does not bring it; the head of a loop is
- * reached from below, which is not known yet.
+ * until the scratch register is needed, or until code is reached on another way that does not bring it. What a loop brings
+ * back to its head is known when it has been encoded: then it is encoded again with that at its head, and in front of
+ * the head stand the IRGs for what the way from above lacks. A thread's own tag is the same all its life (owner.h).
+ *
+ * Or a scratch register holds the tag alone, in its place in a pointer: then an access without an offset of its own adds it as
+ * its register offset, and needs no IRG: ldr x1, [x10, c]. (The tag is added to bits 59:56 of the guest's address: they are
+ * zero, or the emitted access would fail its check. An x86 address with such bits is not canonical.)
  *
  *   entrance ──► irg c, base (for each base held there) ─► b ┐
  *                                                           ▼
@@ -32,6 +37,7 @@ enum kind {
 };
 
 #define DMB_ISH UINT32_C(0xd5033bbf)
+#define AND_TAG UINT32_C(0x92480c00) /* AND X0, X0, #0x0f00000000000000 */
 #define GROUP(word) ((word) >> 25 & 15)
 
 static int64_t signed_field(uint32_t word, unsigned low, unsigned width)
@@ -163,12 +169,14 @@ static void reach(const struct tagtso_stretch *s, struct queue *q, int64_t index
 	q->index[q->tail++] = (uint16_t)index;
 }
 
-/* kind_of(), with a memory: neighbours come by the same code, and words repeat. */
+/* kind_of(), with a memory of loads and stores: neighbours come by the same code, and words repeat. */
 static enum kind recall(struct tagtso_stretch *s, unsigned i)
 {
 	uint32_t word = s->words[i];
 	struct tagtso_stretch_memo *memo = &s->memo[(word ^ word >> 10 ^ word >> 21) % TAGTSO_STRETCH_MEMO];
 
+	if ((GROUP(word) & 5) != 4)
+		return kind_of(word, NULL);
 	if (memo->op.word != word) {
 		memo->kind = (uint8_t)kind_of(word, &memo->op);
 		memo->op.word = word;
@@ -188,8 +196,6 @@ static bool take(struct tagtso_stretch *s, struct queue *q, unsigned i, struct t
 		return false;
 	s->taken[i] = true;
 	s->kind[i] = (uint8_t)kind;
-	s->first = i < s->first ? i : s->first;
-	s->end = i < s->end ? s->end : i + 1;
 	if (kind == BRANCH || kind == JUMP)
 		reach(s, q, i + branch_distance(s->words[i]));
 	if (kind != JUMP)
@@ -197,21 +203,63 @@ static bool take(struct tagtso_stretch *s, struct queue *q, unsigned i, struct t
 	return true;
 }
 
-static void choose(struct tagtso_stretch *s, unsigned most, struct tagtso_scratch scratch)
-{
-	struct queue q = { .head = 0 };
-	unsigned taken = 0;
-
-	for (unsigned i = 0; i < s->n; i++)
-		if (s->entrance[i])
-			reach(s, &q, i);
-	while (q.head < q.tail && taken < most)
-		taken += take(s, &q, q.index[q.head++], scratch);
-}
-
 static bool is_taken(const struct tagtso_stretch *s, int64_t index)
 {
 	return index >= 0 && index < s->n && s->taken[index];
+}
+
+static int64_t target_of(const struct tagtso_stretch *s, unsigned i)
+{
+	return i + (s->kind[i] == BRANCH || s->kind[i] == JUMP ? branch_distance(s->words[i]) : 0);
+}
+
+static bool leads_on(const struct tagtso_stretch *s, const bool *leads, unsigned i)
+{
+	int64_t target = target_of(s, i);
+
+	return s->form[i] != TAGTSO_FORM_EMITTED || (s->kind[i] != JUMP && is_taken(s, i + 1) && leads[i + 1]) ||
+	       (target != i && is_taken(s, target) && leads[target]);
+}
+
+/* Which of those taken lead to an access that has a form: to be in the stretch is no use to the others. The second round is for
+ * what leads there by way of a loop; who leads there by several may be overlooked. */
+static void find_leading(struct tagtso_stretch *s, bool *leads)
+{
+	memset(leads + s->first, false, s->end - s->first);
+	for (unsigned round = 0; round < 2; round++)
+		for (unsigned i = s->end; i-- > s->first;)
+			if (s->taken[i] && !leads[i])
+				leads[i] = leads_on(s, leads, i);
+}
+
+/* The range of those taken. */
+static void find_bounds(struct tagtso_stretch *s)
+{
+	const bool *first = memchr(s->taken, true, s->n), *last = memrchr(s->taken, true, s->n);
+
+	s->first = first ? (unsigned)(first - s->taken) : 0;
+	s->end = first ? (unsigned)(last - s->taken) + 1 : 0;
+}
+
+static void choose(struct tagtso_stretch *s, unsigned most, struct tagtso_scratch scratch)
+{
+	struct queue q = { .head = 0 };
+	bool leads[TAGTSO_STRETCH_WINDOW];
+	unsigned looked = 0, taken = 0;
+
+	for (const bool *at = s->entrance; (at = memchr(at, true, s->n - (size_t)(at - s->entrance))); at++)
+		reach(s, &q, at - s->entrance);
+	while (q.head < q.tail && looked < most + most / 2)
+		looked += take(s, &q, q.index[q.head++], scratch);
+	find_bounds(s);
+	find_leading(s, leads);
+	for (unsigned k = 0; k < q.head; k++) {
+		unsigned i = q.index[k];
+
+		s->taken[i] &= leads[i] && taken < most;
+		taken += s->taken[i];
+	}
+	find_bounds(s);
 }
 
 /* True if there are loops. */
@@ -236,8 +284,6 @@ bool tagtso_stretch_plan(struct tagtso_stretch *s, unsigned most, struct tagtso_
 
 	memset(s->taken, false, s->n);
 	memset(s->head, false, s->n);
-	s->first = s->n;
-	s->end = 0;
 	choose(s, most, scratch);
 	memset(s->entrance, false, s->first);
 	for (unsigned i = s->first; i < s->end; i++) {
@@ -250,17 +296,25 @@ bool tagtso_stretch_plan(struct tagtso_stretch *s, unsigned most, struct tagtso_
 
 /* ---- code ---- */
 
-enum { HOLDERS = 4, NOTHING = 255 }; /* a holder more than there ever are: all are copied as one word */
+enum {
+	HOLDERS = 4, /* one more than there ever are: all are copied as one word */
+	THIRD = 2,   /* the one that MIXED and SHARED leave alone; may not be there */
+	NOTHING = 255,
+	PASSES = 4,   /* before nothing is kept over loops */
+	TAG = 32,     /* for a base: the tag alone */
+	TAG_USES = 3, /* so many accesses behind could use it: it costs as much as two IRGs */
+};
 
 /* The bases that the scratch registers hold. */
 struct cache {
-	uint8_t base[HOLDERS]; /* NOTHING, or 0..31 where 31 is SP */
+	uint8_t base[HOLDERS]; /* NOTHING, TAG, or 0..31 where 31 is SP */
 };
 
 /* A branch whose distance is not known yet. */
 struct fix {
 	unsigned at;
-	int32_t target; /* instruction, counted from words[0] */
+	unsigned from;  /* instruction, counted from words[0] */
+	int32_t target; /* instruction, the same */
 };
 
 struct encoder {
@@ -274,9 +328,16 @@ struct encoder {
 	unsigned age[HOLDERS]; /* when each was last used */
 	unsigned clock;
 	struct cache cache;
-	struct cache before[TAGTSO_STRETCH_WINDOW];   /* what entrances have to restore */
-	struct cache at_label[TAGTSO_STRETCH_WINDOW]; /* what all branches met so far bring to a label */
-	bool reached[TAGTSO_STRETCH_WINDOW];          /* at_label is set */
+	unsigned pass;
+	unsigned plus, most_plus;                   /* accesses that could add the tag: so far in this pass; in all */
+	struct cache before[TAGTSO_STRETCH_WINDOW]; /* what entrances have to restore */
+	struct cache
+		at_head[TAGTSO_STRETCH_WINDOW]; /* what all ways bring to the head of a loop, as this pass has it */
+	struct cache at_label
+		[TAGTSO_STRETCH_WINDOW];     /* what all branches bring that were met since the label, or before it */
+	bool reached[TAGTSO_STRETCH_WINDOW]; /* at_label is set */
+	/* Bits by holder: what an instruction uses as it finds it; what it sets; what is used later, or by itself. */
+	uint8_t uses[TAGTSO_STRETCH_WINDOW], sets[TAGTSO_STRETCH_WINDOW], live[TAGTSO_STRETCH_WINDOW];
 	struct fix fixes[TAGTSO_STRETCH_WINDOW];
 	unsigned nfixes;
 };
@@ -323,33 +384,75 @@ static void forget(struct encoder *e, unsigned r)
 			e->cache.base[k] = NOTHING;
 }
 
+/* Holder k gets base with the thread's own tag, or the tag alone. */
+static void put_holder(struct encoder *e, unsigned k, unsigned base)
+{
+	unsigned reg = e->reg[k];
+
+	put(e, tagtso_form_irg(reg, base == TAG ? reg : base));
+	if (base == TAG)
+		put(e, AND_TAG | reg << 5 | reg);
+}
+
+static void set_holder(struct encoder *e, unsigned k, unsigned base)
+{
+	e->cache.base[k] = (uint8_t)base;
+	e->sets[e->i] |= (uint8_t)(1u << k);
+}
+
+/* HOLDERS if there is none. */
+static unsigned find_holder(const struct encoder *e, unsigned base)
+{
+	for (unsigned k = 0; k < e->nregs; k++)
+		if (e->cache.base[k] == base)
+			return k;
+	return HOLDERS;
+}
+
 /* A scratch register to be overwritten: an empty one, else the one that was not used for the longest time. */
 static unsigned choose_holder(struct encoder *e)
 {
-	uint8_t *base = e->cache.base;
+	const uint8_t *base = e->cache.base;
 	unsigned best = 0;
 
 	for (unsigned k = 1; k < e->nregs; k++)
 		if (base[best] != NOTHING && (base[k] == NOTHING || e->age[k] < e->age[best]))
 			best = k;
-	base[best] = NOTHING;
+	set_holder(e, best, NOTHING);
 	return best;
 }
 
 /* The register that holds base with the thread's own tag. */
 static unsigned tagged(struct encoder *e, unsigned base)
 {
-	unsigned k = 0;
+	unsigned k = find_holder(e, base);
 
-	while (k < e->nregs && e->cache.base[k] != base)
-		k++;
-	if (k == e->nregs) {
-		k = choose_holder(e);
-		put(e, tagtso_form_irg(e->reg[k], base));
-		e->cache.base[k] = (uint8_t)base;
+	if (k < HOLDERS) {
+		if (!(e->sets[e->i] >> k & 1))
+			e->uses[e->i] |= (uint8_t)(1u << k);
+	} else {
+		k = base == TAG ? THIRD : choose_holder(e);
+		put_holder(e, k, base);
+		set_holder(e, k, base);
 	}
 	e->age[k] = ++e->clock;
 	return e->reg[k];
+}
+
+/* True if the access can add the tag itself. */
+static bool may_plus(const struct tagtso_stretch *s, unsigned i)
+{
+	return s->kind[i] == ACCESS && s->form[i] == TAGTSO_FORM_LOCAL && tagtso_form_access_plus(&s->op[i], 0);
+}
+
+/* And it is there already, or for so many that it pays. */
+static bool is_plus_due(struct encoder *e, const struct tagtso_memop *op)
+{
+	if (e->nregs <= THIRD || !may_plus(e->s, e->i))
+		return false;
+	e->plus++;
+	return find_holder(e, op->rn) == HOLDERS &&
+	       (find_holder(e, TAG) < HOLDERS || e->most_plus - e->plus >= TAG_USES);
 }
 
 /* The registers that an access writes. SP is written by nothing but write-back and data processing. */
@@ -384,6 +487,8 @@ static void put_local(struct encoder *e, const struct tagtso_memop *op)
 		put(e, tagtso_form_sum(op, reg));
 		put(e, tagtso_form_irg(reg, reg));
 		put(e, tagtso_form_access(op, reg));
+	} else if (is_plus_due(e, op)) {
+		put(e, tagtso_form_access_plus(op, tagged(e, TAG)));
 	} else {
 		put(e, tagtso_form_access(op, tagged(e, op->rn)));
 	}
@@ -461,9 +566,9 @@ static void put_branch(struct encoder *e)
 {
 	int64_t target = e->i + branch_distance(e->s->words[e->i]);
 
-	e->fixes[e->nfixes++] = (struct fix){ .at = e->s->ncode, .target = (int32_t)target };
+	e->fixes[e->nfixes++] = (struct fix){ .at = e->s->ncode, .from = e->i, .target = (int32_t)target };
 	put(e, e->s->words[e->i]);
-	if (target <= e->i || !is_taken(e->s, target))
+	if (!is_taken(e->s, target))
 		return;
 	if (e->reached[target])
 		meet(&e->at_label[target], &e->cache);
@@ -472,18 +577,44 @@ static void put_branch(struct encoder *e)
 	e->reached[target] = true;
 }
 
-/* Before the instruction: what is known whichever way the code came. */
-static void arrive(struct encoder *e)
+/* What is known whichever way the code comes from above. */
+static void arrive_from_above(struct encoder *e, bool falls)
 {
-	const struct tagtso_stretch *s = e->s;
-	bool falls = is_taken(s, (int64_t)e->i - 1) && s->kind[e->i - 1] != JUMP;
-
-	if (s->head[e->i] || (!falls && !e->reached[e->i]))
+	if (!falls && !e->reached[e->i])
 		forget_all(&e->cache);
 	else if (!falls)
 		e->cache = e->at_label[e->i];
 	else if (e->reached[e->i])
 		meet(&e->cache, &e->at_label[e->i]);
+}
+
+/* The first pass has at the head what comes from above, later ones what came from below. */
+static void arrive_at_head(struct encoder *e, bool falls)
+{
+	struct cache *head = &e->at_head[e->i];
+
+	if (!e->pass) {
+		arrive_from_above(e, falls);
+		*head = e->cache;
+	}
+	if (e->reached[e->i])
+		meet(head, &e->at_label[e->i]);
+	for (unsigned k = 0; falls && k < e->nregs; k++)
+		if (head->base[k] != NOTHING && head->base[k] != e->cache.base[k])
+			put_holder(e, k, head->base[k]);
+	e->cache = *head;
+	e->reached[e->i] = false;
+}
+
+static void arrive(struct encoder *e)
+{
+	const struct tagtso_stretch *s = e->s;
+	bool falls = is_taken(s, (int64_t)e->i - 1) && s->kind[e->i - 1] != JUMP;
+
+	if (s->head[e->i])
+		arrive_at_head(e, falls);
+	else
+		arrive_from_above(e, falls);
 }
 
 /* Behind an instruction that goes on to the next one, which is somewhere else. */
@@ -527,8 +658,8 @@ static void put_entrance(struct encoder *e)
 
 	s->enter[e->i] = (uint16_t)s->ncode;
 	for (unsigned k = 0; k < e->nregs; k++)
-		if (before->base[k] != NOTHING)
-			put(e, tagtso_form_irg(e->reg[k], before->base[k]));
+		if (before->base[k] != NOTHING && e->live[e->i] >> k & 1)
+			put_holder(e, k, before->base[k]);
 	if (s->enter[e->i] == s->ncode) {
 		s->enter[e->i] = s->at[e->i];
 		return;
@@ -550,6 +681,94 @@ static void fix_branches(struct encoder *e)
 	}
 }
 
+static uint8_t live_behind(const struct encoder *e, unsigned i)
+{
+	const struct tagtso_stretch *s = e->s;
+	unsigned kind = s->kind[i];
+	int64_t target = i + (kind == BRANCH || kind == JUMP ? branch_distance(s->words[i]) : 0);
+	uint8_t live = 0;
+
+	if (kind != JUMP && is_taken(s, i + 1))
+		live |= e->live[i + 1];
+	if ((kind == BRANCH || kind == JUMP) && is_taken(s, target))
+		live |= e->live[target];
+	return live;
+}
+
+/* True if a branch back leads to where more is live than the branch knew of. */
+static bool is_more_live(const struct encoder *e)
+{
+	const struct tagtso_stretch *s = e->s;
+
+	for (unsigned k = 0; k < e->nfixes; k++) {
+		const struct fix *f = &e->fixes[k];
+
+		if (is_taken(s, f->target) && e->live[f->target] & ~e->live[f->from])
+			return true;
+	}
+	return false;
+}
+
+static void find_live(struct encoder *e)
+{
+	const struct tagtso_stretch *s = e->s;
+
+	memset(e->live, 0, s->end);
+	do {
+		for (unsigned i = s->end; i-- > s->first;)
+			if (s->taken[i])
+				e->live[i] = e->uses[i] | (live_behind(e, i) & ~e->sets[i]);
+	} while (is_more_live(e));
+}
+
+/* True if every way from below brings what its head has; else the heads get what comes, which is less from pass to pass. */
+static bool settle(struct encoder *e)
+{
+	bool settled = true;
+
+	for (unsigned i = e->s->first; i < e->s->end; i++) {
+		struct cache below = e->at_label[i];
+
+		if (!e->s->head[i])
+			continue;
+		if (e->pass)
+			meet(&below, &e->at_head[i]);
+		settled &= !memcmp(below.base, e->at_head[i].base, sizeof(below.base));
+		e->at_head[i] = below;
+	}
+	return settled;
+}
+
+static void put_instructions(struct encoder *e)
+{
+	struct tagtso_stretch *s = e->s;
+
+	e->clock = e->nfixes = 0;
+	e->plus = 0;
+	memset(e->reached, false, s->end);
+	memset(e->uses, 0, s->end);
+	memset(e->sets, 0, s->end);
+	memset(e->age, 0, sizeof(e->age));
+	forget_all(&e->cache);
+	s->ncode = 0;
+	for (e->i = s->first; e->i < s->end && !e->full; e->i++)
+		if (s->taken[e->i])
+			put_instruction(e);
+}
+
+/* With nothing at the heads any code is right. */
+static void put_loops(struct encoder *e)
+{
+	for (e->pass = 0; e->pass < PASSES; e->pass++) {
+		put_instructions(e);
+		if (e->full || settle(e))
+			return;
+	}
+	for (unsigned i = e->s->first; i < e->s->end; i++)
+		forget_all(&e->at_head[i]);
+	put_instructions(e);
+}
+
 bool tagtso_stretch_encode(struct tagtso_stretch *s, struct tagtso_scratch scratch, uint64_t island_pc)
 {
 	struct encoder e; /* most of it is written before it is read, and not all of it */
@@ -557,19 +776,16 @@ bool tagtso_stretch_encode(struct tagtso_stretch *s, struct tagtso_scratch scrat
 	e.s = s;
 	e.scratch = scratch;
 	e.pc = island_pc;
-	e.clock = e.nfixes = 0;
 	e.full = false;
-	memset(e.reached, false, s->end);
 	e.nregs = scratch.c ? 3 : 2;
 	e.reg[0] = scratch.a;
 	e.reg[1] = scratch.b;
 	e.reg[2] = scratch.c;
-	memset(e.age, 0, sizeof(e.age));
-	forget_all(&e.cache);
-	s->ncode = 0;
-	for (e.i = s->first; e.i < s->end && !e.full; e.i++)
-		if (s->taken[e.i])
-			put_instruction(&e);
+	e.most_plus = 0;
+	for (unsigned i = s->first; i < s->end; i++)
+		e.most_plus += s->taken[i] && may_plus(s, i);
+	put_loops(&e);
+	find_live(&e);
 	fix_branches(&e);
 	for (e.i = s->first; e.i < s->end && !e.full; e.i++)
 		if (s->entrance[e.i])

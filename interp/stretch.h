@@ -13,7 +13,7 @@ enum {
 	TAGTSO_STRETCH_WINDOW = 512, /* instructions that are looked at */
 	TAGTSO_STRETCH_MOST = 256,   /* instructions that are taken over */
 	TAGTSO_STRETCH_WORDS = 1536, /* code words */
-	TAGTSO_STRETCH_MEMO = 1024,  /* words whose meaning is kept */
+	TAGTSO_STRETCH_MEMO = 2048,  /* words whose meaning is kept */
 };
 
 /* Where a code word of an island belongs to: the number of an instruction, and: */

@@ -100,7 +100,7 @@ static const struct tagtso_profile profiles[] = {
 	                            .recognise = box64_recognise,
 	                            .classify = box64_classify,
 	                            .scratch = { 8, 9, 29 },
-	                            .stretch = 128,
+	                            .stretch = 256,
 	                            .environment = box64_environment },
 	[TAGTSO_EMULATOR_GENERIC] = { .name = "generic",
 	                              .classify = generic_classify,

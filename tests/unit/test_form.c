@@ -341,6 +341,45 @@ START_TEST(an_instruction_that_uses_a_scratch_register_has_no_form)
 }
 END_TEST
 
+START_TEST(a_tag_in_a_register_is_added_where_there_is_no_offset)
+{
+	enum { TAG = 29 };
+	unsigned made = 0, refused = 0;
+
+	for (size_t i = 0; i < tagtso_nencodings; i++) {
+		for (unsigned round = 0; round < ROUNDS; round++) {
+			uint32_t word =
+				((uint32_t)random_bits() & ~tagtso_encodings[i].mask) | tagtso_encodings[i].value;
+			struct tagtso_memop op, plus;
+			bool simple;
+
+			if (random_bits() % 2) /* the offset, where it stands in most */
+				word &= ~UINT32_C(0x003ff000);
+			if (!tagtso_decode(word, &op) || !may_have_forms(&op))
+				continue;
+			word = tagtso_form_access_plus(&op, TAG);
+			simple =
+				(op.cls == TAGTSO_LOAD || op.cls == TAGTSO_STORE) &&
+				((op.addressing == TAGTSO_ADDR_OFFSET && !op.imm) || op.addressing == TAGTSO_ADDR_POST);
+			ck_assert_msg(!word || simple, "%08x", op.word);
+			refused += !word;
+			if (!word)
+				continue;
+			ck_assert_msg(tagtso_decode(word, &plus), "%08x", word);
+			ck_assert_msg(plus.cls == op.cls && plus.flags == op.flags && plus.size == op.size &&
+			                      plus.regwidth == op.regwidth && plus.rt == op.rt && plus.rn == op.rn,
+			              "%08x for %08x", word, op.word);
+			ck_assert_msg(plus.addressing == TAGTSO_ADDR_REG && plus.rm == TAG && plus.extend == 3 &&
+			                      !plus.shift,
+			              "%08x for %08x", word, op.word);
+			made++;
+		}
+	}
+	ck_assert_uint_gt(made, 10 * ROUNDS);
+	ck_assert_uint_gt(refused, 10 * ROUNDS);
+}
+END_TEST
+
 START_TEST(classes_without_forms_are_refused)
 {
 	for (size_t i = 0; i < tagtso_nencodings; i++) {
@@ -441,6 +480,7 @@ int main(void)
 	tcase_set_timeout(tc, 120);
 	tcase_add_test(tc, every_island_says_what_its_form_means);
 	tcase_add_test(tc, an_instruction_that_uses_a_scratch_register_has_no_form);
+	tcase_add_test(tc, a_tag_in_a_register_is_added_where_there_is_no_offset);
 	tcase_add_test(tc, classes_without_forms_are_refused);
 	tcase_add_test(tc, the_emitted_form_has_no_island);
 	tcase_add_test(tc, a_pair_loaded_into_its_own_base_is_refused);

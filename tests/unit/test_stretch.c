@@ -355,9 +355,9 @@ static void make_machine(struct machine *m)
 	m->r[TAGTSO_PSTATE] = random_bits() & 0xf0000000;
 }
 
-static bool make_stretch(struct tagtso_scratch scratch)
+static bool make_stretch(struct tagtso_scratch scratch, unsigned most)
 {
-	if (!tagtso_stretch_plan(&s, 1 + (unsigned)(random_bits() % TAGTSO_STRETCH_MOST), scratch))
+	if (!tagtso_stretch_plan(&s, most, scratch))
 		return false;
 	ck_assert(tagtso_stretch_encode(&s, scratch, (uintptr_t)island->code));
 	*island = (struct tagtso_island){ .magic = TAGTSO_ISLAND_MAGIC,
@@ -394,7 +394,7 @@ static void check_program(struct tagtso_scratch scratch)
 	uint64_t from = seed;
 
 	make_code();
-	if (!make_stretch(scratch))
+	if (!make_stretch(scratch, 1 + (unsigned)(random_bits() % TAGTSO_STRETCH_MOST)))
 		return;
 	make_machine(&before);
 	meant = before;
@@ -438,6 +438,99 @@ START_TEST(a_stretch_does_what_the_emitted_code_does_and_can_be_left_anywhere)
 }
 END_TEST
 
+static bool is_irg(uint32_t word)
+{
+	return (word & 0xffe0fc00) == 0x9ac01000;
+}
+
+static unsigned irgs(unsigned from, unsigned to)
+{
+	unsigned n = 0;
+
+	for (unsigned i = from; i < to; i++)
+		n += is_irg(s.code[i]);
+	return n;
+}
+
+START_TEST(the_bases_of_a_loop_are_tagged_once)
+{
+	static const uint32_t words[] = {
+		0xf9400142, /* ldr x2, [x10] */
+		0xf9400541, /* head: ldr x1, [x10, #8] */
+		0xf9000161, /* str x1, [x11] */
+		0xf100058c, /* subs x12, x12, #1 */
+		0x54ffffa1, /* b.ne head */
+		0xf9000962, /* str x2, [x11, #16] */
+	};
+	enum { N = 6, HEAD = 1, BACK = 4 };
+
+	memset(&s, 0, sizeof(s));
+	s.pc = (uintptr_t)island + CODE_DISTANCE;
+	s.n = N;
+	memcpy(s.words, words, sizeof(words));
+	for (unsigned i = 0; i < N; i++)
+		s.form[i] = i == 3 || i == 4 ? TAGTSO_FORM_EMITTED : TAGTSO_FORM_LOCAL;
+	s.entrance[0] = s.entrance[2] = true;
+	ck_assert(make_stretch(scratches[0], N));
+	ck_assert_uint_eq(irgs(s.at[0], s.at[HEAD]), 2); /* x10; x11, which the way from above lacks */
+	ck_assert_uint_eq(irgs(s.at[HEAD], s.ncode), 2); /* of the entrance within */
+	ck_assert_uint_gt(s.enter[2], s.at[BACK]);
+	ck_assert_uint_eq(irgs(s.enter[2], s.ncode), 2);
+}
+END_TEST
+
+START_TEST(the_tag_alone_serves_accesses_without_offset)
+{
+	static const uint32_t words[] = {
+		0xf9400142, /* ldr x2, [x10] */
+		0xb9000162, /* str w2, [x11] */
+		0xf840858d, /* ldr x13, [x12], #8 */
+		0x3dc001a0, /* ldr q0, [x13] */
+		0xf94005a2, /* ldr x2, [x13, #8] */
+		0xd65f03c0, /* ret */
+	};
+	enum { N = 6, ACCESSES = 5 };
+
+	memset(&s, 0, sizeof(s));
+	s.pc = (uintptr_t)island + CODE_DISTANCE;
+	s.n = N;
+	memcpy(s.words, words, sizeof(words));
+	memset(s.form, TAGTSO_FORM_LOCAL, ACCESSES);
+	s.entrance[0] = s.entrance[3] = true;
+	ck_assert(make_stretch(scratches[0], N));
+	ck_assert_uint_eq(irgs(s.at[0], s.enter[3]), 2); /* the tag; x13, for its offset */
+	ck_assert_uint_eq(s.code[s.at[3]], 0x3cfd69a0);  /* ldr q0, [x13, x29] */
+	ck_assert_uint_eq(irgs(s.enter[3], s.ncode), 1);
+	ck_assert_uint_eq(s.code[s.enter[3] + 1], 0x92480fbd); /* and x29, x29, #0xf00000000000000 */
+	ck_assert(make_stretch(scratches[1], N));
+	ck_assert_uint_eq(irgs(s.at[0], s.at[4]), 4);
+}
+END_TEST
+
+START_TEST(what_leads_to_no_access_is_left_where_it_is)
+{
+	static const uint32_t words[] = {
+		0xf9400142, /* ldr x2, [x10] */
+		0xb4000062, /* cbz x2, cold */
+		0xf9000162, /* str x2, [x11] */
+		0xd65f03c0, /* ret */
+		0x91000442, /* cold: add x2, x2, #1 */
+		0xd65f03c0, /* ret */
+	};
+	enum { N = 6 };
+
+	memset(&s, 0, sizeof(s));
+	s.pc = (uintptr_t)island + CODE_DISTANCE;
+	s.n = N;
+	memcpy(s.words, words, sizeof(words));
+	s.form[0] = s.form[2] = TAGTSO_FORM_LOCAL;
+	s.entrance[0] = true;
+	ck_assert(make_stretch(scratches[0], N));
+	ck_assert(s.taken[0] && s.taken[1] && s.taken[2]);
+	ck_assert(!s.taken[3] && !s.taken[4] && !s.taken[5]);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("stretch");
@@ -448,6 +541,9 @@ int main(void)
 	suite_add_tcase(suite, tc);
 	tcase_set_timeout(tc, 300);
 	tcase_add_checked_fixture(tc, begin, end);
+	tcase_add_test(tc, the_bases_of_a_loop_are_tagged_once);
+	tcase_add_test(tc, the_tag_alone_serves_accesses_without_offset);
+	tcase_add_test(tc, what_leads_to_no_access_is_left_where_it_is);
 	tcase_add_test(tc, a_stretch_does_what_the_emitted_code_does_and_can_be_left_anywhere);
 	srunner_run_all(runner, CK_ENV);
 	failed = srunner_ntests_failed(runner);
