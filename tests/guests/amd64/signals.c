@@ -7,7 +7,7 @@
 
 #include "guest.h"
 
-enum { WORDS = 4096, ROUNDS = 400 };
+enum { WORDS = 4096, ROUNDS = 400, ALARMS = 300, PERIOD_US = 3000 }; /* longer than an emulated machine takes for one alarm */
 
 static volatile sig_atomic_t alarms;
 
@@ -59,7 +59,7 @@ static void *worker(void *arg)
 	(void)arg;
 	use_alternate_stack();
 	block_alarms(SIG_UNBLOCK);
-	for (round = 0; round < ROUNDS || alarms < 20; round++)
+	for (round = 0; round < ROUNDS || alarms < ALARMS; round++)
 		WANT(work(heap, 40) == 41 * 3 + 16 * 40 * 41 / 2);
 	for (unsigned i = 0; i < WORDS; i++)
 		total += heap[i];
@@ -70,7 +70,7 @@ static void *worker(void *arg)
 
 static void timer(void)
 {
-	struct itimerval every = { { 0, 1000 }, { 0, 1000 } }, off = { { 0, 0 }, { 0, 0 } };
+	struct itimerval every = { { 0, PERIOD_US }, { 0, PERIOD_US } }, off = { { 0, 0 }, { 0, 0 } };
 
 	block_alarms(SIG_BLOCK); /* the workers take them */
 	setitimer(ITIMER_REAL, &every, NULL);
@@ -80,7 +80,7 @@ static void timer(void)
 	guest_say("a timer's signals leave threads and their stacks alone");
 }
 
-static volatile bool done;
+static volatile bool ready, done;
 static void *spin(void *arg)
 {
 	volatile uint64_t *p = malloc(4096);
@@ -89,6 +89,7 @@ static void *spin(void *arg)
 	use_alternate_stack();
 	for (unsigned i = 0; i < 512; i++)
 		p[i] = 0;
+	ready = true;
 	for (uint64_t i = 1; !done; i++) {
 		p[i % 512] += 1;
 		WANT(p[i % 512] <= i / 512 + 1 && p[i % 512] >= i / 512);
@@ -97,7 +98,8 @@ static void *spin(void *arg)
 	return NULL;
 }
 
-/* As a garbage collector stops the world: a thread's handler waits until it is told to go on. */
+/* As a garbage collector stops the world: a thread's handler waits until it is told to go on. Not before the thread has its alternate stack: box64 0.4.3
+ * gives a thread that a signal meets at its very start a stack for the handler, and unmaps it at its next step, with signals still coming. */
 static volatile sig_atomic_t stopped, go_on;
 static void stop(int signo)
 {
@@ -115,6 +117,8 @@ static void stop_the_world(void)
 
 	sigaction(SIGUSR1, &action, NULL);
 	pthread_create(&thread, NULL, spin, NULL);
+	while (!ready)
+		usleep(100);
 	for (unsigned i = 0; i < 100; i++) {
 		stopped = 0;
 		WANT(pthread_kill(thread, SIGUSR1) == 0);
