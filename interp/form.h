@@ -56,4 +56,12 @@ static inline bool tagtso_form_is_branch(uint32_t word)
 	return (word & UINT32_C(0xfc000000)) == UINT32_C(0x14000000);
 }
 
+/* Where a B at pc leads; 0 for any other word. */
+static inline uint64_t tagtso_form_target(uint64_t pc, uint32_t word)
+{
+	int64_t offset = (int64_t)((uint64_t)word << 38) >> 36;
+
+	return tagtso_form_is_branch(word) ? pc + (uint64_t)offset : 0;
+}
+
 #endif

@@ -150,17 +150,10 @@ static uint32_t load_word(const uint32_t *word)
 	return __atomic_load_n(word, __ATOMIC_RELAXED);
 }
 
-static uint64_t branch_target(uint64_t pc, uint32_t word)
-{
-	int64_t offset = (int64_t)((uint64_t)word << 38) >> 36;
-
-	return tagtso_form_is_branch(word) ? pc + (uint64_t)offset : 0;
-}
-
 /* The island that a word at pc branches to, if it does so in order to execute the instruction at pc there. */
 static inline struct tagtso_island *island_of_word(uint64_t pc, uint32_t word)
 {
-	uint64_t target = branch_target(pc, word);
+	uint64_t target = tagtso_form_target(pc, word);
 	struct tagtso_island *island = target ? tagtso_code_island(target) : NULL;
 
 	return island && tagtso_island_instruction(island, target).pc == pc ? island : NULL;

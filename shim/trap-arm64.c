@@ -330,11 +330,19 @@ static bool is_store_exclusive(unsigned cls)
 	return cls == TAGTSO_STORE_EX || cls == TAGTSO_STORE_EX_PAIR;
 }
 
+/* False if the instruction has got an island of its own since, in another form: in a loop it would trap here each time. */
+static bool is_still_here(const struct trap *t)
+{
+	uint32_t word = *(const volatile uint32_t *)t->pc;
+
+	return !tagtso_form_is_branch(word) || tagtso_code_island(tagtso_form_target(t->pc, word)) == t->island;
+}
+
 /* In an island the next instruction may be there too. All registers are as the island's code expects them: the
  * interpreter writes those that the instruction writes, and no scratch register is among them (form.h). */
 static INLINE void go_on(struct trap *t)
 {
-	uint64_t pc = t->island && t->frame.uc->uc_mcontext.pc == t->pc + 4
+	uint64_t pc = t->island && t->frame.uc->uc_mcontext.pc == t->pc + 4 && is_still_here(t)
 	                      ? tagtso_island_resume(t->island, t->island_pc)
 	                      : 0;
 

@@ -106,6 +106,22 @@ static void local_becomes_mixed(void)
 	SAME(peek(p), sum, "the sum");
 }
 
+/* A loop whose only site has its own island again, while the thread is still inside the stretch that had it as LOCAL. */
+static void loop_leaves_old_form(void)
+{
+	enum { ROUNDS = 20000 };
+	struct code c = cells_emit(&snippet_add_ldadd);
+
+	cells_worker_start(&other);
+	CHECK(cells_train(c, LOCAL), "never LOCAL");
+	cells_sleep_ms(100); /* requests pause: islands become stretches */
+	uint64_t *p = cells_shared(&other);
+	uint64_t before = peek(p);
+
+	c.fn(p, ROUNDS, 0);
+	SAME(peek(p) - before, ROUNDS, "the sum");
+}
+
 static void shared_becomes_mixed(void)
 {
 	struct code c = cells_emit(&snippet_ldadd);
@@ -395,6 +411,8 @@ static void zero_block(void)
 #define GRANULES "TAGTSO_HANDOVERS=0"
 
 const struct test cells_owners[] = {
+	TEST("loop-leaves", "a loop does not stay where its access has the form of before", loop_leaves_old_form,
+	     GRANULES, { "interpreted_ordered", '>', 1 }, { "interpreted_ordered", '<', 4000 }),
 	TEST("wake", "what is there when the second thread starts belongs to the first", first_thread_owns, NULL,
 	     { "wakeups", '=', 1 }),
 	TEST("hand-over", "a page is handed over twice before a conflict makes memory shared", hand_over_then_share,
