@@ -269,7 +269,7 @@ static bool find_loops(struct tagtso_stretch *s)
 
 	for (unsigned i = s->first; i < s->end; i++) {
 		unsigned kind = s->taken[i] ? s->kind[i] : STAYS;
-		int64_t target = i + (kind == BRANCH || kind == JUMP ? branch_distance(s->words[i]) : 0);
+		int64_t target = target_of(s, i);
 
 		if ((kind != BRANCH && kind != JUMP) || target > i || !is_taken(s, target))
 			continue;
@@ -628,7 +628,7 @@ static void put_instruction(struct encoder *e)
 	struct tagtso_stretch *s = e->s;
 	uint32_t word = s->words[e->i];
 	unsigned kind = s->kind[e->i];
-	int64_t target = e->i + (kind == BRANCH || kind == JUMP ? branch_distance(word) : 0);
+	int64_t target = target_of(s, e->i);
 
 	arrive(e);
 	e->before[e->i] = e->cache;
@@ -684,13 +684,12 @@ static void fix_branches(struct encoder *e)
 static uint8_t live_behind(const struct encoder *e, unsigned i)
 {
 	const struct tagtso_stretch *s = e->s;
-	unsigned kind = s->kind[i];
-	int64_t target = i + (kind == BRANCH || kind == JUMP ? branch_distance(s->words[i]) : 0);
+	int64_t target = target_of(s, i);
 	uint8_t live = 0;
 
-	if (kind != JUMP && is_taken(s, i + 1))
+	if (s->kind[i] != JUMP && is_taken(s, i + 1))
 		live |= e->live[i + 1];
-	if ((kind == BRANCH || kind == JUMP) && is_taken(s, target))
+	if (target != i && is_taken(s, target))
 		live |= e->live[target];
 	return live;
 }

@@ -452,6 +452,14 @@ static unsigned irgs(unsigned from, unsigned to)
 	return n;
 }
 
+static void begin_code(const uint32_t *words, unsigned n)
+{
+	memset(&s, 0, sizeof(s));
+	s.pc = (uintptr_t)island + CODE_DISTANCE;
+	s.n = n;
+	memcpy(s.words, words, n * sizeof(*words));
+}
+
 START_TEST(the_bases_of_a_loop_are_tagged_once)
 {
 	static const uint32_t words[] = {
@@ -464,10 +472,7 @@ START_TEST(the_bases_of_a_loop_are_tagged_once)
 	};
 	enum { N = 6, HEAD = 1, BACK = 4 };
 
-	memset(&s, 0, sizeof(s));
-	s.pc = (uintptr_t)island + CODE_DISTANCE;
-	s.n = N;
-	memcpy(s.words, words, sizeof(words));
+	begin_code(words, N);
 	for (unsigned i = 0; i < N; i++)
 		s.form[i] = i == 3 || i == 4 ? TAGTSO_FORM_EMITTED : TAGTSO_FORM_LOCAL;
 	s.entrance[0] = s.entrance[2] = true;
@@ -491,10 +496,7 @@ START_TEST(the_tag_alone_serves_accesses_without_offset)
 	};
 	enum { N = 6, ACCESSES = 5 };
 
-	memset(&s, 0, sizeof(s));
-	s.pc = (uintptr_t)island + CODE_DISTANCE;
-	s.n = N;
-	memcpy(s.words, words, sizeof(words));
+	begin_code(words, N);
 	memset(s.form, TAGTSO_FORM_LOCAL, ACCESSES);
 	s.entrance[0] = s.entrance[3] = true;
 	ck_assert(make_stretch(scratches[0], N));
@@ -519,10 +521,7 @@ START_TEST(what_leads_to_no_access_is_left_where_it_is)
 	};
 	enum { N = 6 };
 
-	memset(&s, 0, sizeof(s));
-	s.pc = (uintptr_t)island + CODE_DISTANCE;
-	s.n = N;
-	memcpy(s.words, words, sizeof(words));
+	begin_code(words, N);
 	s.form[0] = s.form[2] = TAGTSO_FORM_LOCAL;
 	s.entrance[0] = true;
 	ck_assert(make_stretch(scratches[0], N));
