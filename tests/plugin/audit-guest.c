@@ -375,6 +375,7 @@ static void done(struct cpu *cpu, struct thread *t, const struct call *call, uin
 		set_pages(p, call->a[0], call->a[1], 0);
 		break;
 	case NR_fallocate:
+		t->stats[STAT_punches]++;
 		audit_punch(p, call->a[2], call->a[3]);
 		break;
 	}

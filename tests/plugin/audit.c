@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* QEMU TCG plugin: watches the guest memory accesses of processes under libtagtso.so, and checks I1, I2 and I3 from outside.
  *
- * qemu-system-aarch64 -plugin audit.so,out=FILE[,region=NAME:ELF]...[,routines=NAME:FROM:TO][,phase=N]
+ * qemu-system-aarch64 -plugin audit.so,out=FILE[,region=NAME:ELF]...[,routines=NAME:FROM:TO]...[,phase=N]
  *
  * FILE is written when the machine ends, as JSON: one object for each process that made a memfd named "tagtso", with the label of the mark program's run
  * (mark.c) in which it began. region as in count.c. routines: addresses in the file NAME (as its symbols have them) of the shim's tagtso_access_* routines.
@@ -47,10 +47,11 @@
 QEMU_PLUGIN_EXPORT int qemu_plugin_version = QEMU_PLUGIN_VERSION;
 
 static const char *out_path;
-static struct {
+static GArray *routines; /* of struct routines */
+struct routines {
 	char *file;
 	uint64_t from, to;
-} routines;
+};
 
 /* ---- words ---------------------------------------------------------------------------------------------------------- */
 
@@ -77,6 +78,17 @@ static bool is_dc_gva(uint32_t word)
 static GMutex insns_lock;
 static GHashTable *insns; /* pc and word and page -> struct insn *, under insns_lock */
 
+static bool is_routine(const char *file, uint64_t address)
+{
+	for (guint i = 0; i < routines->len; i++) {
+		const struct routines *r = &g_array_index(routines, struct routines, i);
+
+		if (strcmp(r->file, file) == 0 && address >= r->from && address < r->to)
+			return true;
+	}
+	return false;
+}
+
 static struct insn *insn_at(uint64_t pc, uint32_t word, const struct page_of_file *of)
 {
 	char key[64];
@@ -99,8 +111,7 @@ static struct insn *insn_at(uint64_t pc, uint32_t word, const struct page_of_fil
 			.region = region_names[of->region],
 			.file = of->file,
 			.address = address,
-			.routine = of->file && routines.file && strcmp(of->file, routines.file) == 0 &&
-			           address >= routines.from && address < routines.to,
+			.routine = of->file && is_routine(of->file, address),
 		};
 		tagtso_decode(word, &insn->op);
 		g_hash_table_insert(insns, g_strdup(key), insn);
@@ -449,15 +460,15 @@ static void at_exit(qemu_plugin_id_t id, void *data)
 }
 
 /* NAME:FROM:TO */
-static bool set_routines(const char *spec)
+static bool add_routines(const char *spec)
 {
 	char **part = g_strsplit(spec, ":", 3);
 	bool good = part[0] && part[1] && part[2];
 
 	if (good) {
-		routines.file = g_strdup(part[0]);
-		routines.from = strtoull(part[1], NULL, 16);
-		routines.to = strtoull(part[2], NULL, 16);
+		struct routines r = { g_strdup(part[0]), strtoull(part[1], NULL, 16), strtoull(part[2], NULL, 16) };
+
+		g_array_append_val(routines, r);
 	}
 	g_strfreev(part);
 	return good;
@@ -470,7 +481,7 @@ static bool set_argument(const char *argument)
 	else if (g_str_has_prefix(argument, "phase="))
 		audit_phase = strtoull(argument + strlen("phase="), NULL, 10);
 	else if (g_str_has_prefix(argument, "routines="))
-		return set_routines(argument + strlen("routines="));
+		return add_routines(argument + strlen("routines="));
 	else if (g_str_has_prefix(argument, "region="))
 		return add_region(argument + strlen("region="));
 	else
@@ -488,6 +499,7 @@ QEMU_PLUGIN_EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_
 	pages = g_hash_table_new(g_int64_hash, g_int64_equal);
 	page_list = g_ptr_array_new();
 	insns = g_hash_table_new(g_str_hash, g_str_equal);
+	routines = g_array_new(FALSE, FALSE, sizeof(struct routines));
 	audit_processes = g_ptr_array_new();
 	mark_letters = g_string_new(NULL);
 	for (int i = 0; i < argc; i++) {

@@ -17,14 +17,15 @@ struct parcel {
 	uint8_t first, data[];
 };
 static struct parcel *_Atomic *box;
+static uint8_t *_Atomic *gift; /* pages that nobody has touched, from one thread for another */
 static _Atomic uint64_t posted, opened;
 
-/* Words under spin locks that plain moves release; one of them crosses granules. */
+/* Words under spin locks that plain moves release; both cross granules. */
 struct cell {
 	volatile uint32_t locked;
-	uint8_t pad[9];
-	uint64_t count, twice;
-} __attribute__((packed, aligned(32)));
+	uint8_t pad[8];
+	uint64_t count, more, twice;
+} __attribute__((packed, aligned(64)));
 static struct cell *cell;
 static _Atomic uint64_t added;
 
@@ -121,6 +122,26 @@ static void own_pages(struct self *s)
 	}
 }
 
+/* Pages that the one maps and the other is the first to use. */
+static void give_pages(struct self *s)
+{
+	uint8_t *fresh, *old;
+
+	if (guest_random(&s->random) % 16 != 0)
+		return;
+	fresh = mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	old = atomic_exchange(&gift[guest_random(&s->random) % THREADS], fresh);
+	if (!old)
+		return;
+	for (unsigned i = 0; i < 2 * PAGE; i += 512) {
+		WANT(old[i] == 0);
+		old[i] = (uint8_t)(i / 512 + s->me);
+	}
+	for (unsigned i = 0; i < 2 * PAGE; i += 512)
+		WANT(old[i] == (uint8_t)(i / 512 + s->me));
+	WANT(munmap(old, 2 * PAGE) == 0);
+}
+
 static void own_numbers(struct self *s)
 {
 	uint64_t old = 0;
@@ -142,7 +163,8 @@ static void *run(void *arg)
 	s->pages = mmap(NULL, PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	s->numbers = calloc(64, sizeof *s->numbers);
 	for (uint32_t n = 0; n < rounds; n++) {
-		void (*const ways[])(struct self *) = { post, count, send, get, own_pages, own_numbers, count, get };
+		void (*const ways[])(struct self *) = { post,      count,       send,  get,
+			                                own_pages, own_numbers, count, give_pages };
 
 		ways[guest_random(&s->random) % 8](s);
 		if (n % 256 == 255)
@@ -160,6 +182,7 @@ static void *run(void *arg)
 static void make(void)
 {
 	box = calloc(BOXES, sizeof *box);
+	gift = calloc(THREADS, sizeof *gift);
 	cell = aligned_alloc(64, CELLS * sizeof *cell);
 	memset(cell, 0, CELLS * sizeof *cell);
 	ring = aligned_alloc(64, THREADS * sizeof *ring);
