@@ -88,21 +88,31 @@ static void threshold_zero(void)
 	SAME(peek(p), 999, "the value");
 }
 
+/* Adds ones until the site's word has changed and stays: it changes too when the patcher joins its island, in the form of before, with others. How many. */
+static uint64_t add_until_changed(struct code c, uint64_t *p, const char *before)
+{
+	uint32_t first = *c.site, word = first;
+	unsigned sum = 0, same = 0;
+
+	for (; sum < 3000 && (word == first || same < 300); sum++) {
+		c.fn(p, 1, 0);
+		cells_sleep_ms(1);
+		same = *c.site == word ? same + 1 : 0;
+		word = *c.site;
+	}
+	CHECK(word != first, "the site stays %s", before);
+	return sum;
+}
+
 static void local_becomes_mixed(void)
 {
 	struct code c = cells_emit(&snippet_ldadd);
-	uint64_t sum = 0;
 
 	cells_worker_start(&other);
 	CHECK(cells_train(c, LOCAL), "no LOCAL form");
 	uint64_t *p = cells_shared(&other);
-	uint32_t word = *c.site;
+	uint64_t sum = add_until_changed(c, p, "LOCAL");
 
-	for (unsigned i = 0; i < 2000 && *c.site == word; i++, sum++) {
-		c.fn(p, 1, 0);
-		cells_sleep_ms(1);
-	}
-	CHECK(*c.site != word, "the site stays LOCAL");
 	SAME(peek(p), sum, "the sum");
 }
 
@@ -125,18 +135,12 @@ static void loop_leaves_old_form(void)
 static void shared_becomes_mixed(void)
 {
 	struct code c = cells_emit(&snippet_ldadd);
-	uint64_t sum = 0;
 
 	cells_worker_start(&other);
 	CHECK(cells_train(c, SHARED_FORM), "no SHARED form");
 	uint64_t *p = cells_mine();
-	uint32_t word = *c.site;
+	uint64_t sum = add_until_changed(c, p, "SHARED");
 
-	for (unsigned i = 0; i < 2000 && *c.site == word; i++, sum++) {
-		c.fn(p, 1, 0);
-		cells_sleep_ms(1);
-	}
-	CHECK(*c.site != word, "the site stays SHARED");
 	SAME(peek(p), sum, "the sum");
 }
 

@@ -5,12 +5,13 @@
 . "$TAGTSO_TREE/vm/tap.sh"
 
 # Debian's amd64 programs, and those of tests/guests/amd64 as run-tests builds them.
-amd64=/opt/amd64/usr/bin
+amd64=${GUESTS:-/opt/amd64}/usr/bin
 guests=${TAGTSO_TEST_GUESTS:-$TAGTSO_TREE/guests/amd64/bin}
 # The guest's own compression libraries, not the machine's.
 export BOX64_PREFER_EMULATED=1
+command -v box64 >/dev/null || { not_ok "box64 is there"; exit 1; }
 # So that the guest's children are amd64 programs too.
-guest_path=$amd64:/usr/bin:/bin
+guest_path=$amd64:$(dirname "$(command -v box64)"):/usr/bin:/bin
 
 without() { env PATH="$guest_path" box64 "$@"; }
 
