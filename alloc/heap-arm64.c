@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 
 #include "../shim/native.h"
+#include "../shim/rank.h"
 #include "sys.h"
 #include "tags.h"
 #include "window.h"
@@ -140,6 +141,20 @@ static void bind_thread(void)
 	tagtso_je_mallctl("thread.arena", NULL, NULL, &arenas[i], sizeof(arenas[i]));
 }
 
+static uint64_t enter(void)
+{
+	TAGTSO_RANK_WAIT(TAGTSO_RANK_HEAP, 0);
+	TAGTSO_RANK_TOOK(TAGTSO_RANK_HEAP, 0);
+	bind_thread();
+	return tagtso_unchecked_enter();
+}
+
+static void leave(uint64_t checks)
+{
+	tagtso_unchecked_leave(checks);
+	TAGTSO_RANK_GAVE(TAGTSO_RANK_HEAP);
+}
+
 /* No two allocations in one granule. */
 static size_t whole_granules(size_t size)
 {
@@ -152,12 +167,11 @@ void *tagtso_heap_alloc(size_t size, size_t align, bool zero)
 		errno = ENOMEM;
 		return NULL;
 	}
-	bind_thread();
 	int flags = (zero ? MALLOCX_ZERO : 0) | (align > TAGTSO_GRANULE ? MALLOCX_ALIGN(align) : 0);
-	uint64_t tco = tagtso_unchecked_enter();
+	uint64_t checks = enter();
 	void *p = tagtso_je_mallocx(whole_granules(size), flags);
 
-	tagtso_unchecked_leave(tco);
+	leave(checks);
 	if (!p)
 		errno = ENOMEM;
 	return p;
@@ -169,11 +183,10 @@ void *tagtso_heap_realloc(void *pointer, size_t size)
 		errno = ENOMEM;
 		return NULL;
 	}
-	bind_thread();
-	uint64_t tco = tagtso_unchecked_enter();
+	uint64_t checks = enter();
 	void *p = tagtso_je_rallocx(pointer, whole_granules(size), 0);
 
-	tagtso_unchecked_leave(tco);
+	leave(checks);
 	if (!p)
 		errno = ENOMEM;
 	return p;
@@ -183,11 +196,10 @@ void tagtso_heap_free(void *pointer)
 {
 	int keep = errno;
 
-	bind_thread();
-	uint64_t tco = tagtso_unchecked_enter();
+	uint64_t checks = enter();
 
 	tagtso_je_dallocx(pointer, 0);
-	tagtso_unchecked_leave(tco);
+	leave(checks);
 	errno = keep;
 }
 
@@ -205,10 +217,18 @@ bool tagtso_heap_owns(const void *pointer)
 
 void *tagtso_heap_private_alloc(size_t size)
 {
-	return tagtso_je_mallocx(size, MALLOCX_ARENA(0) | MALLOCX_TCACHE_NONE);
+	TAGTSO_RANK_WAIT(TAGTSO_RANK_HEAP, 0);
+	TAGTSO_RANK_TOOK(TAGTSO_RANK_HEAP, 0);
+	void *p = tagtso_je_mallocx(size, MALLOCX_ARENA(0) | MALLOCX_TCACHE_NONE);
+
+	TAGTSO_RANK_GAVE(TAGTSO_RANK_HEAP);
+	return p;
 }
 
 void tagtso_heap_private_free(void *pointer)
 {
+	TAGTSO_RANK_WAIT(TAGTSO_RANK_HEAP, 0);
+	TAGTSO_RANK_TOOK(TAGTSO_RANK_HEAP, 0);
 	tagtso_je_dallocx(pointer, MALLOCX_TCACHE_NONE);
+	TAGTSO_RANK_GAVE(TAGTSO_RANK_HEAP);
 }

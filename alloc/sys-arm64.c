@@ -45,12 +45,15 @@ bool tagtso_sys_membarrier_init(void)
 
 void tagtso_lock(struct tagtso_lock *lock)
 {
+	TAGTSO_RANK_WAIT(lock->rank, 0);
 	while (atomic_exchange_explicit(&lock->held, 1, memory_order_acquire))
 		tagtso_sys(__NR_sched_yield);
+	TAGTSO_RANK_TOOK(lock->rank, 0);
 }
 
 void tagtso_unlock(struct tagtso_lock *lock)
 {
+	TAGTSO_RANK_GAVE(lock->rank);
 	atomic_store_explicit(&lock->held, 0, memory_order_release);
 }
 

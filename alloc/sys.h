@@ -8,6 +8,8 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
+#include "../shim/rank.h"
+
 #ifndef __aarch64__
 #error "raw system calls are written for aarch64; portable code must not include alloc/sys.h"
 #endif
@@ -68,6 +70,7 @@ bool tagtso_sys_membarrier_init(void);
  * want it; waiters yield. */
 struct tagtso_lock {
 	_Atomic uint32_t held;
+	enum tagtso_rank rank;
 };
 void tagtso_lock(struct tagtso_lock *lock);
 void tagtso_unlock(struct tagtso_lock *lock);

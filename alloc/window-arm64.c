@@ -33,7 +33,7 @@ enum {
 struct tagtso_window tagtso_window = { .fd = -1 };
 
 /* Protects the run list, the index's writers and the mappings. Taken with asynchronous signals blocked; never by the handler. */
-static struct tagtso_lock region;
+static struct tagtso_lock region = { .rank = TAGTSO_RANK_REGION };
 /* Free runs of pages, sorted by start, never adjacent. Protected by `region`. */
 static struct run {
 	uint32_t start, pages;
@@ -64,6 +64,7 @@ static void region_leave(tagtso_sigmask old)
 
 void tagtso_page_lock(struct tagtso_page *page)
 {
+	TAGTSO_RANK_WAIT(TAGTSO_RANK_PAGE, (uint64_t)(page - tagtso_window.page));
 	if (tagtso_page_trylock(page))
 		return;
 	TAGTSO_COUNT(busy_waits);

@@ -9,6 +9,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "../shim/rank.h"
+
 enum { TAGTSO_PAGE_SHIFT = 12, TAGTSO_PAGE_SIZE = 1 << TAGTSO_PAGE_SHIFT };
 
 static inline uint64_t tagtso_page_up(uint64_t len)
@@ -119,11 +121,15 @@ uint64_t tagtso_window_metadata(void);
 
 static inline void tagtso_page_unlock(struct tagtso_page *page)
 {
+	TAGTSO_RANK_GAVE(TAGTSO_RANK_PAGE);
 	atomic_store_explicit(&page->lock, 0, memory_order_release);
 }
 static inline bool tagtso_page_trylock(struct tagtso_page *page)
 {
-	return !atomic_exchange_explicit(&page->lock, 1, memory_order_acquire);
+	if (atomic_exchange_explicit(&page->lock, 1, memory_order_acquire))
+		return false;
+	TAGTSO_RANK_TOOK(TAGTSO_RANK_PAGE, (uint64_t)(page - tagtso_window.page));
+	return true;
 }
 /* Yields until it has the lock. The holder is another thread, inside our own code with asynchronous signals blocked. */
 void tagtso_page_lock(struct tagtso_page *page);

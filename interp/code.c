@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <stddef.h>
 
+#include "shim/rank.h"
 #include "shim/raw.h"
 
 #pragma GCC poison malloc free calloc realloc printf fprintf snprintf memcpy memset strlen pthread_mutex_lock
@@ -185,6 +186,7 @@ static void remove_range(struct tagtso_code *range)
 {
 	static const struct view none;
 
+	TAGTSO_RANK_WAIT(TAGTSO_RANK_CODE, 0);
 	while (!own(range))
 		yield();
 	/* Sequentially consistent, like own() and tagtso_code_hold(): either the patcher sees the change or we see
@@ -216,6 +218,7 @@ struct tagtso_code *tagtso_code_hold(uint64_t pc)
 	if (!range)
 		return NULL;
 	atomic_fetch_add(&range->holders, 1);
+	TAGTSO_RANK_TOOK(TAGTSO_RANK_CODE, 0);
 	if (look(range, &v) && holds(&v, CODE, pc))
 		return range;
 	tagtso_code_release(range);
@@ -224,6 +227,7 @@ struct tagtso_code *tagtso_code_hold(uint64_t pc)
 
 void tagtso_code_release(struct tagtso_code *code)
 {
+	TAGTSO_RANK_GAVE(TAGTSO_RANK_CODE);
 	atomic_fetch_sub_explicit(&code->holders, 1, memory_order_release);
 }
 

@@ -31,6 +31,7 @@
 #include "island.h"
 #include "opinion.h"
 #include "shim/next.h"
+#include "shim/rank.h"
 #include "shim/say.h"
 #include "shim/stats.h"
 #include "stretch.h"
@@ -733,6 +734,7 @@ void tagtso_patch_stop(void)
 
 	if (!join || !atomic_compare_exchange_strong(&state, &expected, STOPPING))
 		return;
+	TAGTSO_RANK_ALONE();
 	ring();
 	join(thread, NULL);
 	tagtso_opinion_close(&opinion);
@@ -750,6 +752,7 @@ void tagtso_patch_after_fork(void)
 
 void tagtso_patch_drain(void)
 {
+	TAGTSO_RANK_ALONE();
 	while ((atomic_load_explicit(&pending, memory_order_acquire) ||
 	        atomic_load_explicit(&nalone, memory_order_acquire)) &&
 	       atomic_load(&state) == RUNNING)

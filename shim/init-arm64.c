@@ -107,8 +107,11 @@ static bool set_up(void)
 		what = "reserving slots for unknown instructions";
 		e = tagtso_outofline_init();
 	}
-	if (!e)
+	if (!e) {
+		/* Before jemalloc registers its own: what is registered last is called first, and its locks come before ours. */
+		tagtso_fork_init();
 		e = tagtso_heap_init(&what);
+	}
 	if (!e) {
 		what = "installing the SIGSEGV handler";
 		e = tagtso_signals_install(tagtso_trap);
@@ -173,7 +176,6 @@ static void decide(void)
 	tagtso_owner_limits.conflicts = tagtso_knobs.conflicts;
 	tagtso_owner_limits.batch = tagtso_knobs.batch;
 	set_environment(profile);
-	tagtso_fork_init();
 	tagtso_profile = profile;
 	TAGTSO_SAY(1, "%s in mode %s: ordering halfst, threshold %u, dormant until a second thread starts",
 	           profile->name, mode, tagtso_knobs.threshold);

@@ -34,7 +34,7 @@ enum { SIGNALS = 64 };
  * relay() for that signal. Written under `lock` by sigaction(); handlers read a copy by sequence number. */
 static struct kernel_sigaction theirs[SIGNALS + 1];
 static _Atomic uint32_t sequence; /* odd while theirs[] is being written */
-static struct tagtso_lock lock;
+static struct tagtso_lock lock = { .rank = TAGTSO_RANK_SIGNALS };
 static tagtso_signal_handler *ours; /* NULL while inert; written once at start-up */
 
 static int (*real_sigaction)(int, const struct sigaction *, struct sigaction *);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* From SIGSEGV to the next instruction: find the site, settle who may access, carry the access out, keep score.
  *
- * Handler code (I6). Hard rules: no libc call, no allocation, no stdio, no thread-local storage; raw system calls only, so errno is never touched; asynchronous
- * signals are blocked (signals-arm64.c), so a page lock is never held by an interrupted thread; the interrupted thread may
+ * Handler code (I6). Hard rules: no libc call, no allocation, no stdio, no thread-local storage (but rank.h, with --enable-debug); raw system calls only, so errno is never
+ * touched; asynchronous signals are blocked (signals-arm64.c), so a page lock is never held by an interrupted thread; the interrupted thread may
  * hold any lock of the emulator or of libc. */
 #include "trap.h"
 
@@ -26,6 +26,7 @@
 #include "../interp/site.h"
 #include "knobs.h"
 #include "native.h"
+#include "rank.h"
 #include "say.h"
 #include "signals.h"
 #include "stats.h"
@@ -834,6 +835,7 @@ static RARE bool find_any(struct trap *t, int signo)
 void tagtso_trap(int signo, siginfo_t *info, void *context)
 {
 	bool mismatch = signo == SIGSEGV && info->si_code == SEGV_MTESERR && tagtso_is_active();
+	uint64_t held = TAGTSO_RANK_HELD();
 	struct trap t;
 
 	t.va = TAGTSO_UNTAG(info->si_addr);
@@ -843,4 +845,5 @@ void tagtso_trap(int signo, siginfo_t *info, void *context)
 	tagtso_frame_init_general(&t.frame, context);
 	if ((t.index && recall_site(&t)) || find_any(&t, signo))
 		serve(&t);
+	TAGTSO_RANK_SAME(held);
 }
