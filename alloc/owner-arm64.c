@@ -4,7 +4,8 @@
  * Every change of who may access a granule plainly is made with its page's lock held, by protocol P2 (HACKING.md §6):
  *   tag := busy;  membarrier;  tag := the new owner, or shared;  then the access that caused it.
  * The busy tag keeps a third thread from using the new tag before the membarrier has ended; the membarrier orders the old owner's plain
- * accesses before everything that follows. Ordered accesses are LDR; DMB ISHLD and DMB ISHST; STR, for which one membarrier is enough. */
+ * accesses before everything that follows. Ordered accesses are LDR; DMB ISHLD and DMB ISHST; STR, for which one membarrier is enough; in mode
+ * relax they are as the emulator emitted them, LDAPR for one, for which there must be two (P3). */
 #include "owner.h"
 
 #include <errno.h>
@@ -19,6 +20,7 @@
 #include "window.h"
 
 struct tagtso_owner_limits tagtso_owner_limits = { .handovers = 2, .conflicts = 4, .batch = 64 };
+unsigned tagtso_shared_tag = TAGTSO_TAG_SHARED;
 
 /* --- leases ------------------------------------------------------------------------------------------------------ */
 
@@ -97,7 +99,8 @@ unsigned tagtso_owner_lease(void)
 
 void tagtso_owner_none(void)
 {
-	set_checking(PR_MTE_TCF_SYNC, 0); /* an empty include mask makes IRG insert 0, which no granule carries */
+	/* An empty include mask makes IRG insert 0, which no granule carries that is shared by 15; and none has 15 where 0 is that. */
+	set_checking(PR_MTE_TCF_SYNC, tagtso_shared_tag ? 0 : 1ul << TAGTSO_TAG_SHARED);
 }
 
 void tagtso_owner_dormant(void)
@@ -116,6 +119,21 @@ static uint64_t tag_view(uint32_t index)
 
 enum { GRANULES = TAGTSO_PAGE_SIZE / TAGTSO_GRANULE }; /* of a page */
 
+static unsigned get(uint64_t view)
+{
+	return tagtso_tag_meant(tagtso_tag_get(view));
+}
+
+static void set(uint64_t view, unsigned tag)
+{
+	tagtso_tag_set(view, tagtso_tag_in_memory(tag));
+}
+
+static void fill(uint64_t view, uint64_t bytes, unsigned tag)
+{
+	tagtso_tag_fill(view, bytes, tagtso_tag_in_memory(tag));
+}
+
 /* Gives the granules of one page whose tag is in the set `from` (bit per tag) a new tag. Returns how many. Page lock held. */
 static unsigned retag(uint32_t index, unsigned from, unsigned to)
 {
@@ -124,14 +142,14 @@ static unsigned retag(uint32_t index, unsigned from, unsigned to)
 	unsigned n = 0;
 
 	if (all >= 0) { /* most pages have one owner */
-		if (!(from >> all & 1))
+		if (!(from >> tagtso_tag_meant((unsigned)all) & 1))
 			return 0;
-		tagtso_tag_fill(p, TAGTSO_PAGE_SIZE, to);
+		fill(p, TAGTSO_PAGE_SIZE, to);
 		return GRANULES;
 	}
 	for (; p != end; p += TAGTSO_GRANULE) {
-		if (from >> tagtso_tag_get(p) & 1) {
-			tagtso_tag_set(p, to);
+		if (from >> get(p) & 1) {
+			set(p, to);
 			n++;
 		}
 	}
@@ -182,7 +200,7 @@ static void batch_grow(struct batch *b, uint32_t want, unsigned from, unsigned h
 		if (!tagtso_page_trylock(p))
 			return;
 		if (tagtso_window_index(va) != index || !(p->flags & TAGTSO_PAGE_REACHED) ||
-		    p->handovers >= handovers || !(from >> tagtso_tag_get(tag_view(index)) & 1)) {
+		    p->handovers >= handovers || !(from >> get(tag_view(index)) & 1)) {
 			tagtso_page_unlock(p);
 			return;
 		}
@@ -208,6 +226,15 @@ static bool batch_retag(const struct batch *b, unsigned from, unsigned to)
 
 /* --- transitions; the lock of the page is held, and released -------------------------------------------------------- */
 
+/* Between busy and the new tag. The second one is for loads whose data may be older than the check that let them pass (litmus: the second
+ * membarrier that LDAPR and STLR need). */
+static void end_of_old_owner(void)
+{
+	tagtso_sys_membarrier();
+	if (tagtso_owner_limits.twice)
+		tagtso_sys_membarrier();
+}
+
 /* Undecided to mine. One membarrier after the tag: shown sound for memory that others reached by ordered accesses only. */
 static void claim(struct batch *b, unsigned me)
 {
@@ -225,9 +252,9 @@ static void hand_over(struct batch *b, unsigned from, unsigned me)
 	batch_grow(b, batch_want(b->va, me), TAGS(from), tagtso_owner_limits.handovers);
 	bool all = batch_retag(b, TAGS(from), TAGTSO_TAG_BUSY);
 
-	tagtso_sys_membarrier();
+	end_of_old_owner();
 	if (all) /* busy now, and with the locks held they stay it */
-		tagtso_tag_fill(tag_view(b->first), (uint64_t)b->n << TAGTSO_PAGE_SHIFT, me);
+		fill(tag_view(b->first), (uint64_t)b->n << TAGTSO_PAGE_SHIFT, me);
 	else
 		batch_retag(b, TAGS(TAGTSO_TAG_BUSY), me);
 	for (uint32_t k = 0; k < b->n; k++)
@@ -244,7 +271,7 @@ static void revoke_page(uint32_t index)
 	struct tagtso_page *p = &tagtso_window.page[index];
 	unsigned n = retag(index, 0xffff & ~TAGS(TAGTSO_TAG_SHARED) & ~TAGS(TAGTSO_TAG_BUSY), TAGTSO_TAG_BUSY);
 
-	tagtso_sys_membarrier();
+	end_of_old_owner();
 	retag(index, TAGS(TAGTSO_TAG_BUSY), TAGTSO_TAG_SHARED);
 	p->flags |= TAGTSO_PAGE_SHARED;
 	TAGTSO_COUNT(revocations);
@@ -253,9 +280,9 @@ static void revoke_page(uint32_t index)
 
 static void revoke_granule(uint64_t view)
 {
-	tagtso_tag_set(view, TAGTSO_TAG_BUSY);
-	tagtso_sys_membarrier();
-	tagtso_tag_set(view, TAGTSO_TAG_SHARED);
+	set(view, TAGTSO_TAG_BUSY);
+	end_of_old_owner();
+	set(view, TAGTSO_TAG_SHARED);
 	TAGTSO_COUNT(revocations);
 	TAGTSO_COUNT(revoked_granules);
 }
@@ -286,7 +313,7 @@ unsigned tagtso_owner_tag(uint64_t va)
 {
 	uint32_t index = tagtso_window_index(va);
 
-	return index ? tagtso_tag_get(tagtso_window_at(tagtso_window.tags, index, va)) : 0;
+	return index ? get(tagtso_window_at(tagtso_window.tags, index, va)) : 0;
 }
 
 /* One step for a granule that is neither mine nor shared. */
@@ -296,9 +323,8 @@ static void take_step(uint64_t va, uint32_t index, unsigned me)
 	struct batch b = { .va = va & ~(uint64_t)(TAGTSO_PAGE_SIZE - 1), .first = index, .n = 1 };
 
 	tagtso_page_lock(p);
-	unsigned tag = tagtso_window_index(va) == index
-	                       ? tagtso_tag_get(tagtso_window_at(tagtso_window.tags, index, va))
-	                       : TAGTSO_TAG_SHARED;
+	unsigned tag = tagtso_window_index(va) == index ? get(tagtso_window_at(tagtso_window.tags, index, va))
+	                                                : TAGTSO_TAG_SHARED;
 
 	if (tag == TAGTSO_TAG_SHARED || (me && tag == me))
 		tagtso_page_unlock(p); /* settled, or unmapped, by another thread meanwhile */
@@ -321,6 +347,21 @@ unsigned tagtso_owner_resolve(uint64_t va, unsigned me)
 			return tag;
 		take_step(va, index, me);
 	}
+}
+
+void tagtso_owner_give_up(uint64_t va)
+{
+	uint32_t index = tagtso_window_index(va);
+
+	if (!index)
+		return;
+	struct tagtso_page *p = &tagtso_window.page[index];
+
+	tagtso_page_lock(p);
+	if (tagtso_window_index(va) == index && tagtso_owner_tag(va) != TAGTSO_TAG_SHARED)
+		revoke_at(va, index);
+	else
+		tagtso_page_unlock(p);
 }
 
 void tagtso_owner_share(uint64_t va, uint64_t len)

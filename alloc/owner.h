@@ -11,6 +11,7 @@
 
 /* Limits, from the knobs; written once at start-up. */
 struct tagtso_owner_limits {
+	bool twice;         /* a second membarrier in each transition: ordered accesses are as emitted (mode relax) */
 	unsigned handovers; /* TAGTSO_HANDOVERS */
 	unsigned conflicts; /* TAGTSO_CONFLICTS */
 	unsigned batch;     /* TAGTSO_BATCH */
@@ -28,13 +29,13 @@ void tagtso_owner_dormant(void);
 /* The answer of tagtso_owner_settle() if nothing has to be done for it, else 0. `index`: what tagtso_window_index() said for va. */
 static inline unsigned tagtso_owner_settled(uint32_t index, uint64_t va, unsigned me)
 {
-	unsigned tag = tagtso_tag_get(tagtso_window_at(tagtso_window.tags, index, va));
+	unsigned tag = tagtso_tag_meant(tagtso_tag_get(tagtso_window_at(tagtso_window.tags, index, va)));
 
 	return tag == TAGTSO_TAG_SHARED || (me && tag == me) ? tag : 0;
 }
 
-/* Makes the granule at window address `va` accessible to this thread (me = its id): returns the tag that a pointer must carry, me (plain
- * access) or TAGTSO_TAG_SHARED (ordered access), or 0 if `va` is not in the window any more. The answer may be outdated when
+/* Makes the granule at window address `va` accessible to this thread (me = its id): returns whose it is, me (plain access, through a pointer with that
+ * tag) or TAGTSO_TAG_SHARED (ordered access, tagtso_tag_in_memory()), or 0 if `va` is not in the window any more. The answer may be outdated when
  * the access is made: the hardware checks again. */
 unsigned tagtso_owner_resolve(uint64_t va, unsigned me);
 static inline unsigned tagtso_owner_settle(uint64_t va, unsigned me)
@@ -48,12 +49,15 @@ static inline unsigned tagtso_owner_settle(uint64_t va, unsigned me)
 /* Makes [va, va+len) shared, for good; for native code, unknown instructions and accesses that straddle differently tagged granules. */
 void tagtso_owner_share(uint64_t va, uint64_t len);
 
+/* Makes the granule at `va` shared, as a conflict does: what native code comes to again and again. */
+void tagtso_owner_give_up(uint64_t va);
+
 /* Takes the locks of the (at most two) window pages under [va, va+len), in ascending order; len <= a page. False, with none taken, if no page is
  * in the window or the mapping changed meanwhile. */
 bool tagtso_owner_lock(uint64_t va, uint64_t len);
 void tagtso_owner_unlock(uint64_t va, uint64_t len);
 
-/* The tag in memory now, through the tag view; 0 if not in the window. */
+/* Whose it is now, by the tag in memory; 0 if not in the window. */
 unsigned tagtso_owner_tag(uint64_t va);
 
 #endif

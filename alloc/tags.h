@@ -6,7 +6,8 @@
 #include <stdint.h>
 
 enum {
-	TAGTSO_TAG_NONE = 0,  /* as emitted; in `enforce` never reachable while two threads run (I3) */
+	TAGTSO_TAG_NONE =
+		0, /* as emitted: shared in `relax`; in `enforce` never reachable while two threads run (I3) */
 	TAGTSO_TAG_FIRST = 1, /* owner ids */
 	TAGTSO_TAG_LAST = 13,
 	TAGTSO_TAG_BUSY = 14, /* in transition, or undecided: no pointer carries it */
@@ -18,6 +19,19 @@ enum {
 #define TAGTSO_UNTAG(p) ((uint64_t)(p) & ~(UINT64_C(0xff) << TAGTSO_TAG_SHIFT))
 #define TAGTSO_WITH_TAG(p, tag) (TAGTSO_UNTAG(p) | (uint64_t)(tag) << TAGTSO_TAG_SHIFT)
 #define TAGTSO_TAG_OF(p) ((unsigned)((uint64_t)(p) >> TAGTSO_TAG_SHIFT) & 15)
+
+/* What shared memory carries: in `enforce` TAGTSO_TAG_SHARED, so that accesses as emitted trap on it; in `relax` 0, so that they, which are ordered, do
+ * not. Written once at start-up. Everywhere else TAGTSO_TAG_SHARED stands for shared memory, in both modes: */
+__attribute__((visibility("hidden"))) extern unsigned tagtso_shared_tag;
+
+static inline unsigned tagtso_tag_in_memory(unsigned tag)
+{
+	return tag == TAGTSO_TAG_SHARED ? tagtso_shared_tag : tag;
+}
+static inline unsigned tagtso_tag_meant(unsigned in_memory)
+{
+	return in_memory == tagtso_shared_tag ? TAGTSO_TAG_SHARED : in_memory;
+}
 
 /* The tag of the granule at `p`, which must be mapped with PROT_MTE. */
 static inline unsigned tagtso_tag_get(uint64_t p)
@@ -81,14 +95,14 @@ static inline int tagtso_tag_of_all(uint64_t p, uint64_t bytes)
 	return same ? (int)first : -1;
 }
 
-/* The running thread's own tag, as the hardware will insert it: 0 for a thread without an owner id. The include mask of
- * GCR_EL1 is the one truth about who this thread is; it is set by prctl, per thread. */
+/* The running thread's own tag, as the hardware will insert it: 0 for a thread without an owner id (IRG inserts what no memory carries then,
+ * owner-arm64.c). The include mask of GCR_EL1 is the one truth about who this thread is; it is set by prctl, per thread. */
 static inline unsigned tagtso_tag_mine(void)
 {
 	uint64_t p = 0;
 
 	__asm__ volatile(".arch_extension memtag\n\tirg %0, %0" : "+r"(p));
-	return TAGTSO_TAG_OF(p);
+	return TAGTSO_TAG_OF(p) == TAGTSO_TAG_SHARED ? 0 : TAGTSO_TAG_OF(p);
 }
 
 #endif

@@ -729,7 +729,7 @@ static void open_locked(uint64_t va, uint32_t index, unsigned me)
 	while (hi <= (page | mask) && open_neighbour(hi << TAGTSO_PAGE_SHIFT, first + (uint32_t)(hi - lo), p->prot))
 		hi++;
 	tagtso_tag_fill(tagtso_window.tags + ((uint64_t)first << TAGTSO_PAGE_SHIFT), (hi - lo) << TAGTSO_PAGE_SHIFT,
-	                tag);
+	                tagtso_tag_in_memory(tag));
 	/* The claimer's own barrier: these pages were inaccessible since they were empty, so no other thread has an access to them under way
 	 * (the kernel's TLB invalidation waited for it) and only this thread's order matters (I2). Before the mprotect, so
 	 * that tags are in memory before any thread can look. */

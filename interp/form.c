@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Encodes the island of a site: LOCAL, SHARED or MIXED. Pure C, builds on any host (I5).
+/* Encodes the island of a site: LOCAL, SHARED, MIXED or RELAXED. Pure C, builds on any host (I5).
  *
  * With a, b the scratch registers, EA the effective address, [a..] the emitted access with another base register:
  *
@@ -18,6 +18,19 @@
  *                                                       ordered access [a], write-back, b site+4
  *                                                    2: the emitted instruction
  *                                                       b site+4
+ *
+ *   RELAXED               with an ordered access, or with [dmb] access, as emitted
+ *     a = EA
+ *     ldg a, [a]          the granule's tag: 0 where memory is shared, or has no tags
+ *     irg b, a            my own tag, which is never 0 here
+ *     eor b, b, a
+ *     cbnz b, 1f
+ *     plain access [a]    checked again by the hardware (I2)
+ *     write-back
+ *     b site+4
+ *  1: [dmb]
+ *     the emitted instruction
+ *     b site+4
  *
  * Ordered = halfst (HACKING.md §6): LDR; DMB ISHLD and DMB ISHST; STR; atomics AL between DMB ISH. An LDAR or
  * STLR keeps its own order besides. A thread
@@ -105,6 +118,7 @@ enum { PATHS = 3 }; /* most ways through an island */
 
 /* The island while it is being written. */
 struct island {
+	uint32_t barrier; /* RELAXED: the DMB that stands before the instruction, 0 = none */
 	const struct tagtso_memop *op;
 	const struct encoding *enc;
 	uint32_t *out;
@@ -198,6 +212,28 @@ static uint32_t access_word(const struct island *is, bool bare)
 	if (has_writeback(is->op))
 		word = (word & ~is->enc->mode) | is->enc->offset;
 	return bare ? word & ~is->enc->disp : word;
+}
+
+/* Acquire and release gone, in the place of access_word(is, true). The fields of LDAPUR and STLUR are those of LDUR and STUR:
+ *
+ *    31 30 29       24 23 22 21 20          12 11 10 9      5 4      0
+ *   +-----+-----------+-----+--+--------------+-----+--------+--------+
+ *   |size | 0 1 1 0 0 1 opc | 0|     imm9     | 0 0 |   Rn   |   Rt   |  LDAPUR, STLUR: opc 01 load, 10 and 11 with sign, 00 store
+ *   |size | 1 1 1 0 0 0 opc | 0|     imm9     | 0 0 |   Rn   |   Rt   |  LDUR, STUR
+ *   |size | 0 0 1 0 0 0| 1 L  0  1 1 1 1 1  o0 1 1 1 1 1 Rn  |   Rt   |  LDAR, LDLAR, STLR, STLLR: L = load
+ *   |size | 1 1 1 0 0 0  1 0  1  1 1 1 1 1  1 1 0 0 0 0  Rn  |   Rt   |  LDAPR
+ *   +-----+-----------+-----+--+--------------+-----+--------+--------+
+ */
+static uint32_t plain_word(const struct island *is)
+{
+	const struct tagtso_memop *op = is->op;
+	uint32_t word = access_word(is, true), opc = (word >> 22) & 3;
+
+	if ((op->cls != TAGTSO_LOAD && op->cls != TAGTSO_STORE) || !(op->flags & (TAGTSO_F_ACQUIRE | TAGTSO_F_RELEASE)))
+		return word;
+	if ((word & 0x3f200c00) != 0x19000000)
+		opc = op->cls == TAGTSO_LOAD;
+	return (word & 0xc00003ff) | 0x38000000 | opc << 22;
 }
 
 bool tagtso_form_fences(const struct tagtso_memop *op)
@@ -322,6 +358,29 @@ static void put_mixed(struct island *is)
 	put_back(is);
 }
 
+static void put_relaxed(struct island *is)
+{
+	unsigned not_mine;
+
+	put_address(is);
+	put(is, 0xd9600000 | RN(is->a) | RD(is->a)); /* LDG a, [a] */
+	put(is, tagtso_form_irg(is->b, is->a));
+	put(is, 0xca000000 | RM(is->a) | RN(is->b) | RD(is->b)); /* EOR b, b, a */
+	not_mine = put_cbnz(is, is->b);
+	if (tagtso_form_fences(is->op))
+		put_plain(is, true);
+	else
+		put(is, plain_word(is));
+	put_writeback(is);
+	put_back(is);
+
+	patch_cbnz(is, not_mine);
+	if (is->barrier)
+		put(is, is->barrier);
+	put(is, is->op->word);
+	put_back(is);
+}
+
 /* True if the instruction reads or writes general-purpose register r (other than SP and XZR). */
 static bool uses(const struct tagtso_memop *op, unsigned r)
 {
@@ -394,12 +453,28 @@ static void put_form(struct island *is, enum tagtso_form form)
 		put_shared(is);
 	else if (form == TAGTSO_FORM_MIXED)
 		put_mixed(is);
+	else if (form == TAGTSO_FORM_RELAXED)
+		put_relaxed(is);
+}
+
+bool tagtso_form_is_barrier_for(uint32_t word, const struct tagtso_memop *op)
+{
+	if (op->flags & (TAGTSO_F_ACQUIRE | TAGTSO_F_RELEASE) || classes[op->cls] & IS_ATOMIC)
+		return false;
+	return word == DMB_ISH || word == (op->flags & TAGTSO_F_STORE ? DMB_ISHST : DMB_ISHLD);
 }
 
 unsigned tagtso_form_encode(const struct tagtso_memop *op, enum tagtso_form form, struct tagtso_scratch scratch,
                             uint64_t site_pc, uint64_t island_pc, uint32_t out[TAGTSO_ISLAND_WORDS])
 {
-	struct island is = { .out = out, .site = site_pc, .pc = island_pc };
+	return tagtso_form_encode_pair(op, 0, form, scratch, site_pc, island_pc, out);
+}
+
+unsigned tagtso_form_encode_pair(const struct tagtso_memop *op, uint32_t barrier, enum tagtso_form form,
+                                 struct tagtso_scratch scratch, uint64_t site_pc, uint64_t island_pc,
+                                 uint32_t out[TAGTSO_ISLAND_WORDS])
+{
+	struct island is = { .barrier = barrier, .out = out, .site = site_pc, .pc = island_pc };
 
 	if (!begin(&is, op, scratch) || !in_reach(site_pc, island_pc))
 		return 0;

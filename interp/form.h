@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Encodes the island of a site: LOCAL, SHARED or MIXED. Pure C, builds on any host (I5). */
+/* Encodes the island of a site: LOCAL, SHARED, MIXED or RELAXED. Pure C, builds on any host (I5). */
 #ifndef TAGTSO_INTERP_FORM_H
 #define TAGTSO_INTERP_FORM_H
 
@@ -24,6 +24,13 @@ struct tagtso_scratch {
  * two scratch ones as they were before the instruction, so the site can be interpreted from its start. */
 unsigned tagtso_form_encode(const struct tagtso_memop *op, enum tagtso_form form, struct tagtso_scratch scratch,
                             uint64_t site_pc, uint64_t island_pc, uint32_t out[TAGTSO_ISLAND_WORDS]);
+
+/* RELAXED for the instruction and the DMB before it (0: none), whose place the island takes too. */
+unsigned tagtso_form_encode_pair(const struct tagtso_memop *op, uint32_t barrier, enum tagtso_form form,
+                                 struct tagtso_scratch scratch, uint64_t site_pc, uint64_t island_pc,
+                                 uint32_t out[TAGTSO_ISLAND_WORDS]);
+/* True if `word` is a DMB that, right before the instruction, is what orders it: it is not ordered by itself. */
+bool tagtso_form_is_barrier_for(uint32_t word, const struct tagtso_memop *op);
 
 /* The parts of a form, for accesses in the middle of other code (stretch.h). */
 

@@ -28,6 +28,19 @@ void tagtso_island_write(struct tagtso_island *island, uint32_t orig, const uint
 	}
 }
 
+void tagtso_island_write_pair(struct tagtso_island *island, uint32_t barrier, uint32_t orig, const uint32_t *words)
+{
+	uint16_t *map;
+
+	tagtso_island_write(island, barrier, words);
+	map = tagtso_island_map(island);
+	tagtso_island_orig(island)[1] = orig;
+	/* Its first word, where the thread comes from the barrier's place, and the barrier; all else is the access. */
+	for (unsigned i = 1; i < island->ncode; i++)
+		if (!(map[i] & TAGTSO_MAP_EXIT) && words[i] != barrier)
+			map[i] |= 1;
+}
+
 static unsigned word_at(const struct tagtso_island *island, uint64_t pc)
 {
 	return (unsigned)((pc - (uintptr_t)island->code) / 4);

@@ -11,6 +11,10 @@
 /* Fills an island for one access: the words of its form (tagtso_form_encode), and what is to be known of them. The header is set already. */
 void tagtso_island_write(struct tagtso_island *island, uint32_t orig, const uint32_t *words);
 
+/* The same for two instructions, a DMB and the access behind it. Left before the access, the thread is at the access, past the DMB, which whoever made it
+ * leave has to execute in its place. */
+void tagtso_island_write_pair(struct tagtso_island *island, uint32_t barrier, uint32_t orig, const uint32_t *words);
+
 /* An instruction of the emulator's. */
 struct tagtso_instruction {
 	uint64_t pc;

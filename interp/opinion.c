@@ -402,6 +402,14 @@ static bool find_speaker(const struct tagtso_memop *op, struct tagtso_memop *spe
 	return !memcmp(&again, op, sizeof(again));
 }
 
+bool tagtso_opinion_is_barrier(struct tagtso_opinion *opinion, uint32_t word, uint64_t pc)
+{
+	char text[TAGTSO_TEXT];
+
+	return tagtso_opinion_text(opinion, pc, word, text) &&
+	       (!strcmp(text, "dmb ish") || !strcmp(text, "dmb ishld") || !strcmp(text, "dmb ishst"));
+}
+
 bool tagtso_opinion_agrees(struct tagtso_opinion *opinion, const struct tagtso_memop *op, uint64_t pc)
 {
 	struct tagtso_memop speaker;

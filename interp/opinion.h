@@ -31,6 +31,9 @@ bool tagtso_opinion_text(struct tagtso_opinion *opinion, uint64_t pc, uint32_t w
  * understand the word. False for classes that have none (OTHER, UNKNOWN, PREFETCH). */
 bool tagtso_memop_text(const struct tagtso_memop *op, uint64_t pc, char text[TAGTSO_TEXT]);
 
+/* True if Capstone takes the word for one of the DMBs that emulators order accesses by: DMB ISH, ISHLD, ISHST. */
+bool tagtso_opinion_is_barrier(struct tagtso_opinion *opinion, uint32_t word, uint64_t pc);
+
 /* Compares texts by the values of their numbers: Capstone prints some in decimal, and some negative ones as large. */
 bool tagtso_text_equal(const char *a, const char *b);
 

@@ -59,7 +59,10 @@ static _Atomic uint32_t nalone;            /* the patcher's; read by drain */
 struct job {
 	struct tagtso_site *site;
 	struct tagtso_code *code; /* held, or NULL */
-	uint32_t *word;           /* at the site's pc */
+	uint64_t pc;              /* of the word that is exchanged: the site's, or that of the DMB before it */
+	uint32_t barrier;         /* that DMB, 0 = none */
+	bool arming;              /* the DMB becomes a branch to itself first */
+	uint32_t *word;           /* at pc */
 	uint32_t old, new;        /* what stood there; what shall */
 	uint64_t island;          /* 0 for EMITTED */
 	uint8_t form;
@@ -209,6 +212,97 @@ static void finish_island(struct tagtso_code *code, struct tagtso_island *island
 	tagtso_code_take(code, island->bytes);
 }
 
+/* ---- a DMB and the access behind it (mode relax) ----
+ * The island takes the place of two words, but one is exchanged, the DMB's, and only that one is guarded: if the block was recycled, another access may
+ * stand behind the same DMB, or may be about to be written there. So the DMB becomes a branch to an island with just the DMB, which is right whatever
+ * follows; and when the access has trapped again behind that branch, the block has run with it, so that all its words were written before. From then on
+ * the branch stands for both: it is exchanged, B to B, if the access is still the site's. */
+
+static bool is_barrier_island(const struct tagtso_island *island)
+{
+	return island->norig == 1;
+}
+
+/* Sets pc, barrier and arming, if there is such a pair. */
+static void find_barrier(struct job *job)
+{
+	const struct tagtso_memop *op = &job->site->op;
+	uint64_t pc = job->pc - 4, base, end;
+	const struct tagtso_island *island;
+	uint32_t word;
+
+	tagtso_code_bounds(job->code, &base, &end);
+	if (job->form != TAGTSO_FORM_RELAXED || pc < base || pc >= end)
+		return;
+	word = load_word((const uint32_t *)(uintptr_t)pc);
+	island = island_of_word(pc, word);
+	if (island && island->pc == pc)
+		word = emitted_word(island, pc);
+	if (!tagtso_form_is_barrier_for(word, op) || !tagtso_opinion_is_barrier(&opinion, word, pc) ||
+	    load_word((const uint32_t *)(uintptr_t)job->pc) != op->word)
+		return;
+	job->pc = pc;
+	job->barrier = word;
+	job->arming = !island;
+}
+
+static enum tagtso_refusal write_barrier(struct job *job)
+{
+	struct tagtso_island *island = place_island(job->code, job->pc, 2, 1, 0);
+
+	if (!island)
+		return TAGTSO_REFUSED_REACH;
+	tagtso_island_write(
+		island, job->barrier,
+		(uint32_t[]){ job->barrier, tagtso_form_branch((uintptr_t)(island->code + 1), job->pc + 4) });
+	finish_island(job->code, island);
+	job->island = (uintptr_t)island->code;
+	return TAGTSO_REFUSED_NOT;
+}
+
+static enum tagtso_refusal write_pair(struct job *job)
+{
+	struct tagtso_island *island = place_island(job->code, job->pc, TAGTSO_ISLAND_WORDS, 2, 0);
+	uint32_t words[TAGTSO_ISLAND_WORDS];
+	unsigned n;
+
+	if (!island)
+		return TAGTSO_REFUSED_REACH;
+	n = tagtso_form_encode_pair(&job->site->op, job->barrier, job->form, scratch_regs, job->pc + 4,
+	                            (uintptr_t)island->code, words);
+	if (!n)
+		return TAGTSO_REFUSED_FORM;
+	place_island(job->code, job->pc, n, 2, 0);
+	tagtso_island_write_pair(island, job->barrier, job->site->op.word, words);
+	finish_island(job->code, island);
+	job->island = (uintptr_t)island->code;
+	return TAGTSO_REFUSED_NOT;
+}
+
+/* The word at job->pc is the DMB, or branches to an island that has it. */
+static enum tagtso_refusal prepare_pair(struct job *job)
+{
+	const struct tagtso_island *island = island_of_word(job->pc, job->old);
+	enum tagtso_refusal refused;
+
+	job->new = job->old;
+	if (!job->arming && !island)
+		return TAGTSO_REFUSED_STALE; /* another word since it was looked at */
+	if (island && !is_barrier_island(island)) {
+		job->island = (uintptr_t)island->code;
+		return emitted_word(island, job->pc + 4) == job->site->op.word ? TAGTSO_REFUSED_NOT
+		                                                               : TAGTSO_REFUSED_STALE;
+	}
+	if (!decoders_agree(job->site, job->pc + 4))
+		return TAGTSO_REFUSED_CAPSTONE;
+	refused = job->arming ? write_barrier(job) : write_pair(job);
+	if (!refused)
+		job->new = tagtso_form_branch(job->pc, job->island);
+	return refused;
+}
+
+/* ---- one site, up to the word itself ---- */
+
 static enum tagtso_refusal write_island(struct job *job, uint64_t pc)
 {
 	struct tagtso_island *island = place_island(job->code, pc, TAGTSO_ISLAND_WORDS, 1, 0);
@@ -252,8 +346,12 @@ static enum tagtso_refusal prepare(struct job *job)
 	job->code = tagtso_code_hold(pc);
 	if (!job->code)
 		return TAGTSO_REFUSED_STALE;
-	job->word = (uint32_t *)(uintptr_t)pc;
+	job->pc = pc;
+	find_barrier(job);
+	job->word = (uint32_t *)(uintptr_t)job->pc;
 	job->old = load_word(job->word);
+	if (job->barrier)
+		return prepare_pair(job);
 	job->new = site->op.word;
 	if (job->old != site->op.word && !leads_to_island(site, pc, job->old))
 		return TAGTSO_REFUSED_STALE;
@@ -272,6 +370,24 @@ static enum tagtso_refusal prepare(struct job *job)
 	return job->new ? TAGTSO_REFUSED_NOT : TAGTSO_REFUSED_REACH;
 }
 
+void tagtso_patch_restore(uint64_t pc)
+{
+	for (uint64_t at = pc; at + 8 > pc; at -= 4) {
+		uint32_t *word = (uint32_t *)(uintptr_t)at, old;
+		const struct tagtso_island *island;
+
+		if (!tagtso_patch_is_code(at))
+			return;
+		old = load_word(word);
+		island = island_of_word(at, old);
+		if (!island || pc - island->pc >= 4 * (uint64_t)island->norig)
+			continue;
+		if (__atomic_compare_exchange_n(word, &old, emitted_word(island, at), false, __ATOMIC_SEQ_CST,
+		                                __ATOMIC_RELAXED))
+			clean(at, sizeof(*word));
+	}
+}
+
 /* The emulator may have written another word meanwhile: then it stays. */
 static void exchange_word(struct job *job)
 {
@@ -287,7 +403,7 @@ static void exchange_word(struct job *job)
 
 static void say_job(const struct job *job, uint8_t from)
 {
-	static const char *const forms[TAGTSO_NFORMS] = { "emitted", "local", "shared", "mixed" };
+	static const char *const forms[TAGTSO_NFORMS] = { "emitted", "local", "shared", "mixed", "relaxed" };
 	static const char *const reasons[] = { "", ": no such form", ": decoders disagree",
 		                               ": no island space in reach", ": code has changed" };
 	uint64_t pc = atomic_load_explicit(&job->site->pc, memory_order_relaxed);
@@ -309,6 +425,8 @@ static void count_rewrite(uint8_t form)
 		TAGTSO_COUNT(forms_local);
 	else if (form == TAGTSO_FORM_SHARED)
 		TAGTSO_COUNT(forms_shared);
+	else if (form == TAGTSO_FORM_RELAXED)
+		TAGTSO_COUNT(forms_relaxed);
 	else
 		TAGTSO_COUNT(forms_mixed);
 }
@@ -354,10 +472,12 @@ static void finish(struct job *job)
 	uint8_t from = atomic_load_explicit(&site->form, memory_order_relaxed);
 	uint8_t changes = atomic_load_explicit(&site->changes, memory_order_relaxed);
 
-	if (job->refused || job->old != job->new)
+	if (job->refused || (job->old != job->new && !job->arming))
 		say_job(job, from);
 	if (job->refused) {
 		refuse(job);
+	} else if (job->arming) {
+		give_up(site); /* until it traps again */
 	} else {
 		if (job->old != job->new)
 			count_rewrite(job->form);

@@ -41,4 +41,8 @@ void tagtso_patch_after_fork(void);
 /* Waits until all requests made so far are served; for tests and benchmarks. */
 void tagtso_patch_drain(void);
 
+/* The word at pc, and what a pair has before it, become as they were emitted, for an emulator that looks at them. The site may ask for its form again.
+ * Handler code. */
+void tagtso_patch_restore(uint64_t pc);
+
 #endif

@@ -10,7 +10,14 @@
 
 #include "memop.h"
 
-enum tagtso_form { TAGTSO_FORM_EMITTED, TAGTSO_FORM_LOCAL, TAGTSO_FORM_SHARED, TAGTSO_FORM_MIXED, TAGTSO_NFORMS };
+enum tagtso_form {
+	TAGTSO_FORM_EMITTED,
+	TAGTSO_FORM_LOCAL,
+	TAGTSO_FORM_SHARED,
+	TAGTSO_FORM_MIXED,
+	TAGTSO_FORM_RELAXED, /* the MIXED of mode relax */
+	TAGTSO_NFORMS
+};
 
 /* Keyed by (pc, op.word); never freed, since a handler may hold it. One cache line. */
 struct tagtso_site {

@@ -211,7 +211,8 @@ static bool overlap(uint64_t a, uint64_t bytes, uint64_t b, uint64_t more)
 /* With the tag in bits 59:56; shared memory is accessed in order (I1). */
 static enum tagtso_exec access_with(struct span *span, const struct tagtso_memop *op, uint64_t address, uint64_t top)
 {
-	enum tagtso_order order = TAGTSO_TAG_OF(top) == TAGTSO_TAG_SHARED ? TAGTSO_ORDERED : TAGTSO_PLAIN;
+	enum tagtso_order order =
+		tagtso_tag_meant(TAGTSO_TAG_OF(top)) == TAGTSO_TAG_SHARED ? TAGTSO_ORDERED : TAGTSO_PLAIN;
 	struct tagtso_fault fault;
 
 	return tagtso_exec(op, &span->frame, address | top, order, &fault);
@@ -234,7 +235,7 @@ static enum step other_access(struct span *span, const struct tagtso_memop *op)
 	if (result == TAGTSO_EXEC_TAG)
 		result = access_with(span, op, address, (uint64_t)tagtso_tag_mine() << TAGTSO_TAG_SHIFT);
 	if (result == TAGTSO_EXEC_TAG)
-		result = access_with(span, op, address, (uint64_t)TAGTSO_TAG_SHARED << TAGTSO_TAG_SHIFT);
+		result = access_with(span, op, address, (uint64_t)tagtso_shared_tag << TAGTSO_TAG_SHIFT);
 	if (result == TAGTSO_EXEC_UNKNOWN || (result == TAGTSO_EXEC_TAG && (address ^ (address + bytes - 1)) >> 4))
 		return STEP_UNKNOWN;
 	if (result != TAGTSO_EXEC_DONE)

@@ -129,23 +129,33 @@ static bool set_up(void)
 /* Which mode is in force for this profile; NULL = inert, and said why. */
 static const char *choose_mode(const struct tagtso_profile *profile)
 {
-	static const char relax_cure[] = "use TAGTSO_MODE=enforce or auto";
-
 	switch (tagtso_knobs.mode) {
+	case TAGTSO_MODE_ENFORCE: /* accesses that are ordered already are so once more */
+		return "enforce";
 	case TAGTSO_MODE_RELAX:
+		if (profile->may_relax)
+			return "relax";
 		stay_inert(0, "TAGTSO_MODE=relax is for emulators that emit ordered accesses; this one does not",
-		           relax_cure);
+		           "use TAGTSO_MODE=enforce or auto");
 		return NULL;
 	case TAGTSO_MODE_OBSERVE:
 		tagtso_knobs.threshold = 0;
 		return "observe";
 	default:
-		if (profile->emits_ordered) {
-			stay_inert(0, "this emulator emits ordered accesses", relax_cure);
-			return NULL;
-		}
-		return "enforce";
+		return profile->emits_ordered ? "relax" : "enforce";
 	}
+}
+
+/* Relax: shared memory has the tag with which accesses as emitted pass, and they are what orders it. */
+static void set_tags(bool relax)
+{
+	tagtso_shared_tag = relax ? TAGTSO_TAG_NONE : TAGTSO_TAG_SHARED;
+	tagtso_owner_limits.twice = relax;
+}
+
+static const char *ordering(void)
+{
+	return tagtso_shared_tag ? "halfst" : "emitted";
 }
 
 static void set_environment(const struct tagtso_profile *profile)
@@ -172,13 +182,14 @@ static void decide(void)
 		mode = "off";
 		return;
 	}
+	set_tags(!strcmp(mode, "relax") || (tagtso_knobs.mode == TAGTSO_MODE_OBSERVE && profile->emits_ordered));
 	tagtso_owner_limits.handovers = tagtso_knobs.handovers;
 	tagtso_owner_limits.conflicts = tagtso_knobs.conflicts;
 	tagtso_owner_limits.batch = tagtso_knobs.batch;
 	set_environment(profile);
 	tagtso_profile = profile;
-	TAGTSO_SAY(1, "%s in mode %s: ordering halfst, threshold %u, dormant until a second thread starts",
-	           profile->name, mode, tagtso_knobs.threshold);
+	TAGTSO_SAY(1, "%s in mode %s: ordering %s, threshold %u, dormant until a second thread starts", profile->name,
+	           mode, ordering(), tagtso_knobs.threshold);
 }
 
 static void be_silent(const char *line, void *arg)
@@ -249,6 +260,7 @@ static void report(bool orderly)
 		.knobs = &tagtso_knobs,
 		.program = program,
 		.mode = mode,
+		.ordering = ordering(),
 		.emulator = tagtso_profile ? tagtso_profile->name : "none",
 		.state = tagtso_is_inert()      ? "inert"
 		         : TAGTSO_STAT(wakeups) ? "active"

@@ -41,7 +41,7 @@ static __attribute__((noinline)) void *move(uint64_t va, size_t size, uint32_t i
 	TAGTSO_COUNT(syscalls_laundered);
 	if (!one_piece(va, size, index)) {
 		share(va, size ? size : 2 * TAGTSO_PAGE_SIZE);
-		return (void *)TAGTSO_WITH_TAG(va, TAGTSO_TAG_SHARED);
+		return (void *)TAGTSO_WITH_TAG(va, tagtso_tag_in_memory(TAGTSO_TAG_SHARED));
 	}
 	if (tagtso_knobs.native == TAGTSO_NATIVE_SHARE && tagtso_is_active())
 		share(va, size ? size : 1);

@@ -80,7 +80,7 @@ static const char *const box64_environment[][2] = { { "BOX64_DYNACACHE", "0" },
 
 /* --- generic ------------------------------------------------------------------------------------------------------
  * A small emulator, or a test program: guest memory is what the main program maps private, anonymous and not executable; generated code is
- * what it maps RWX; x8 and x9 are free at its guest memory instructions. */
+ * what it maps RWX; x8 and x9 are free at its guest memory instructions. Whether its accesses are ordered the user has to say (TAGTSO_MODE=relax). */
 
 static enum tagtso_memory generic_classify(const struct tagtso_mmap *m)
 {
@@ -104,6 +104,7 @@ static const struct tagtso_profile profiles[] = {
 	                            .environment = box64_environment },
 	[TAGTSO_EMULATOR_GENERIC] = { .name = "generic",
 	                              .classify = generic_classify,
+	                              .may_relax = true,
 	                              .scratch = { 8, 9 },
 	                              .stretch = 1 },
 };

@@ -208,7 +208,7 @@ static void take(struct tagtso_site *site, void *arg)
 
 static void write_sites(struct writer *w)
 {
-	static const char *const forms[] = { "emitted", "local", "shared", "mixed" };
+	static const char *const forms[] = { "emitted", "local", "shared", "mixed", "relaxed" };
 	struct census census = { 0 };
 
 	_Static_assert(sizeof(forms) / sizeof(forms[0]) == TAGTSO_NFORMS, "every form has a name");
@@ -260,7 +260,7 @@ static void write_report(struct writer *w, const struct tagtso_report_extra *ext
 	string(w, "emulator", extra->emulator);
 	string(w, "state", extra->state);
 	string(w, "why", extra->why);
-	string(w, "ordering", "halfst");
+	string(w, "ordering", extra->ordering);
 	write_knobs(w, extra->knobs ? extra->knobs : &tagtso_knobs);
 	write_counters(w);
 	write_sites(w);

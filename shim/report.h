@@ -22,6 +22,7 @@ struct tagtso_report_extra {
 	const struct tagtso_knobs *knobs; /* NULL: tagtso_knobs */
 	const char *program;              /* base name, also for %e */
 	const char *mode;                 /* in force: "enforce", "observe", "off", ... */
+	const char *ordering;             /* "halfst", "emitted": how accesses to shared memory are ordered */
 	const char *emulator;             /* profile in force, "none" */
 	const char *state;                /* "active", "dormant", "inert" */
 	const char *why;                  /* of dormant and inert: the reason, else "" */

@@ -62,6 +62,9 @@ void tagtso_wake(void)
 	tagtso_window_wake(me);
 	TAGTSO_COUNT(wakeups);
 	unsigned stretch = tagtso_knobs.stretch ? (unsigned)tagtso_knobs.stretch : tagtso_profile->stretch;
+
+	if (!tagtso_shared_tag) /* the forms of relax are islands of their own */
+		stretch = 1;
 	int e = tagtso_patch_start(tagtso_profile->scratch, stretch);
 
 	if (e)

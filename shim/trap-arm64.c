@@ -83,6 +83,7 @@ struct trap {
 	struct tagtso_island *island;  /* that the thread was in, or NULL */
 	uint64_t island_pc;            /* where in it */
 	bool done;                     /* carried out: the registers are those after it */
+	bool followed;                 /* on the way from a load-exclusive to its store-exclusive */
 	bool single;                   /* a load-exclusive is carried out by itself, not its loop */
 	struct tagtso_monitor monitor; /* between single exclusives */
 };
@@ -120,6 +121,8 @@ static bool reach(uint64_t va, int need)
 static void leave_island(const struct tagtso_island *island, siginfo_t *info, ucontext_t *uc)
 {
 	bool is_ldg = (*(const uint32_t *)uc->uc_mcontext.pc & LDG_MASK) == LDG;
+
+	__asm__ volatile("dmb ish" ::: "memory"); /* in place of the barriers that are not reached now */
 	struct tagtso_instruction at = tagtso_island_instruction(island, uc->uc_mcontext.pc);
 	struct tagtso_memop op;
 
@@ -142,6 +145,8 @@ static void deliver(int signo, siginfo_t *info, ucontext_t *uc)
 		info->si_addr = (void *)window;
 	if (island)
 		leave_island(island, info, uc);
+	if (signo == SIGBUS)
+		tagtso_patch_restore(uc->uc_mcontext.pc); /* emulators look at what was misaligned, and rewrite it */
 	tagtso_signals_chain(signo, info, uc);
 }
 
@@ -159,6 +164,13 @@ static void deliver_fault(struct trap *t, const struct tagtso_fault *fault)
 
 /* --- score ----------------------------------------------------------------------------------------------------------- */
 
+/* In relax accesses to shared memory do not trap as they were emitted. */
+static enum tagtso_form wanted_relaxed(const struct tagtso_site *site, enum tagtso_form form)
+{
+	return atomic_load_explicit(&site->local, memory_order_relaxed) < tagtso_knobs.threshold ? form
+	                                                                                         : TAGTSO_FORM_RELAXED;
+}
+
 /* The form that a site's history asks for. MIXED is final: it serves both. */
 static enum tagtso_form wanted_form(const struct tagtso_site *site)
 {
@@ -167,6 +179,8 @@ static enum tagtso_form wanted_form(const struct tagtso_site *site)
 	enum tagtso_form form = atomic_load_explicit(&site->form, memory_order_relaxed);
 	bool is_local = local >= tagtso_knobs.threshold, is_shared = shared >= tagtso_knobs.threshold;
 
+	if (!tagtso_shared_tag)
+		return wanted_relaxed(site, form);
 	if (form == TAGTSO_FORM_MIXED || (!is_local && !is_shared))
 		return form;
 	if ((is_local && is_shared) || (form == TAGTSO_FORM_LOCAL && is_shared) ||
@@ -193,7 +207,11 @@ static INLINE void score(struct trap *t, enum tagtso_order order)
 	/* As most sites are when they trap. What accesses of the other kind have asked for is their affair. */
 	if (form == TAGTSO_FORM_EMITTED && before + 1 < tagtso_knobs.threshold)
 		return;
-	if (!t->generated || !tagtso_knobs.threshold || atomic_load_explicit(&site->refused, memory_order_relaxed))
+	if (!tagtso_knobs.threshold || t->followed)
+		return;
+	if (!t->generated && !tagtso_shared_tag)
+		tagtso_owner_give_up(t->va); /* native code is not rewritten; what is shared it may access as it is */
+	if (!t->generated || atomic_load_explicit(&site->refused, memory_order_relaxed))
 		return;
 	uint8_t want = wanted_form(site);
 	/* It has its form, but trapped where it was emitted: code that was recycled came back as it was. */
@@ -291,6 +309,9 @@ static bool find_instruction(struct trap *t, ucontext_t *uc, uint32_t *word)
 		struct tagtso_instruction at = tagtso_island_instruction(t->island, t->island_pc);
 
 		TAGTSO_COUNT(traps_island);
+		__asm__ volatile(
+			"dmb ish" ::
+				: "memory"); /* what a RELAXED form has left out, if that is not to be any more */
 		t->generated = true;
 		uc->uc_mcontext.pc = t->pc = at.pc;
 		*word = at.word;
@@ -386,7 +407,7 @@ static INLINE enum outcome access_tagged(struct trap *t, const struct tagtso_mem
 {
 	enum tagtso_order order = tag == TAGTSO_TAG_SHARED ? TAGTSO_ORDERED : TAGTSO_PLAIN;
 	struct tagtso_fault fault;
-	enum tagtso_exec r = tagtso_exec(op, &t->frame, TAGTSO_WITH_TAG(va, tag), order, &fault);
+	enum tagtso_exec r = tagtso_exec(op, &t->frame, TAGTSO_WITH_TAG(va, tagtso_tag_in_memory(tag)), order, &fault);
 
 	return finish(t, r, order, &fault);
 }
@@ -413,7 +434,7 @@ static enum outcome access_monitored(struct trap *t, uint64_t va, unsigned tag)
 {
 	enum tagtso_order order = tag == TAGTSO_TAG_SHARED ? TAGTSO_ORDERED : TAGTSO_PLAIN;
 	struct tagtso_fault fault;
-	enum tagtso_exec r = exec_monitored(t, va, tag, order, &fault);
+	enum tagtso_exec r = exec_monitored(t, va, tagtso_tag_in_memory(tag), order, &fault);
 
 	return finish(t, r, order, &fault);
 }
@@ -595,7 +616,7 @@ static bool follow_one(struct trap *t)
 
 static void follow(struct trap *t)
 {
-	t->generated = false; /* it traps here only because it is followed: no reason to rewrite it */
+	t->followed = true; /* it traps here only because of that: no reason to rewrite it */
 	while (t->monitor.held && t->monitor.left) {
 		t->monitor.left--;
 		if (!follow_one(t))
@@ -840,7 +861,7 @@ void tagtso_trap(int signo, siginfo_t *info, void *context)
 
 	t.va = TAGTSO_UNTAG(info->si_addr);
 	t.index = mismatch ? tagtso_window_index(t.va) : 0;
-	t.done = false;
+	t.done = t.followed = false;
 	t.info = info;
 	tagtso_frame_init_general(&t.frame, context);
 	if ((t.index && recall_site(&t)) || find_any(&t, signo))

@@ -24,8 +24,8 @@
 
 enum { SECONDS = 100, REPORT = 65536 };
 
-static const struct test *const groups[] = { cells_table,   cells_owners, cells_memory,  cells_faults,
-	                                     cells_threads, cells_busy,   cells_process, NULL };
+static const struct test *const groups[] = { cells_table, cells_owners,  cells_memory, cells_faults, cells_threads,
+	                                     cells_busy,  cells_process, cells_relax,  NULL };
 
 /* ---- in the test's process ---- */
 

@@ -18,7 +18,8 @@ my %call = (1 => 'DMB OSH', 2 => 'DSB OSH', 3 => 'DSB SY'); # membarrier.cat
 my $point = 'DMB NSH';
 
 # Instructions of one access. How it is ordered: halfst (interp/form.c put_ordered, interp/exec-arm64.c after_load,
-# before_store, around_atomic), rcpc, or plain, as emitted: between barriers (box64's LOCK'd operations), or bare.
+# before_store, around_atomic), as an emulator emits it (mode relax): rcpc (FEX-Emu) or before (QEMU: a DMB before each access), or plain, as emitted: between
+# barriers (box64's LOCK'd operations), or bare.
 sub access {
     my ($op, $order, $bare) = @_;
     my ($kind, $at, $reg) = ($op->{op}, "[$address{$op->{at} // 'x'}]", $op->{reg});
@@ -30,10 +31,10 @@ sub access {
     return ("MOV $r,#99", @around, "CASAL $r,W7,$at", @around) if $kind eq 'C';
     if ($op->{value}) {
         my $store = $kind eq 'L' || $order eq 'rcpc' ? 'STLR' : 'STR';
-        return ("MOV W7,#$op->{value}", $order eq 'halfst' ? 'DMB ISHST' : (), "$store W7,$at");
+        return ("MOV W7,#$op->{value}", $order eq 'halfst' ? 'DMB ISHST' : $order eq 'before' ? 'DMB ISH' : (), "$store W7,$at");
     }
     my $load = $kind eq 'Q' ? 'LDAR' : $order eq 'rcpc' ? 'LDAPR' : 'LDR';
-    return ("$load $r,$at", $order eq 'halfst' ? 'DMB ISHLD' : ());
+    return ($order eq 'before' ? 'DMB ISHLD' : (), "$load $r,$at", $order eq 'halfst' ? 'DMB ISHLD' : ());
 }
 
 # test(PROGRAM, NAME, GROUPS, OPTIONS): the litmus test. Second result: herd7's register names to ours.

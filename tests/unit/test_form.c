@@ -189,6 +189,40 @@ static void say_mixed(struct listing *l, const struct tagtso_memop *op, uint64_t
 	say(l, "b #0x%" PRIx64, site + 4);
 }
 
+/* An access without acquire and release: LDUR and STUR, where the emitted one was ordered. */
+static struct tagtso_memop unordered(const struct tagtso_memop *op)
+{
+	struct tagtso_memop plain = *op;
+
+	if ((op->cls != TAGTSO_LOAD && op->cls != TAGTSO_STORE) || !(op->flags & (TAGTSO_F_ACQUIRE | TAGTSO_F_RELEASE)))
+		return plain;
+	plain.flags &= (uint16_t) ~(TAGTSO_F_ACQUIRE | TAGTSO_F_RELEASE | TAGTSO_F_RCPC);
+	plain.addressing = TAGTSO_ADDR_POST; /* say_access() writes LDR as LDUR then */
+	return plain;
+}
+
+static void say_relaxed(struct listing *l, const struct tagtso_memop *op, uint32_t barrier, uint64_t site)
+{
+	struct tagtso_memop plain = unordered(op);
+	unsigned not_mine;
+
+	if (op->addressing == TAGTSO_ADDR_REG)
+		say_add_extended(l, 8, op, op->extend, op->shift);
+	else
+		say_add(l, 8, op->rn, offset_before_access(op));
+	say(l, "ldg x8, [x8]");
+	say(l, "irg x9, x8");
+	say(l, "eor x9, x9, x8");
+	not_mine = say(l, "cbnz");
+	say_access(l, &plain, 0, false);
+	say_end(l, op, site);
+	sprintf(l->line[not_mine], "cbnz x9, #0x%" PRIx64, l->pc + 4 * l->n);
+	if (barrier)
+		say(l, barrier == 0xd50339bf ? "dmb ishld" : barrier == 0xd5033abf ? "dmb ishst" : "dmb ish");
+	tagtso_memop_text(op, 0, l->line[l->n++]);
+	say(l, "b #0x%" PRIx64, site + 4);
+}
+
 /* ---- what the words say ---- */
 
 static void describe(uint32_t word, uint64_t pc, char text[TAGTSO_TEXT])
@@ -208,15 +242,18 @@ static void describe(uint32_t word, uint64_t pc, char text[TAGTSO_TEXT])
 }
 
 /* Capstone prints LDR of a zero offset either way. */
-static void check_island(const struct tagtso_memop *op, enum tagtso_form form, uint64_t site, uint64_t island)
+static void check_island_of_pair(const struct tagtso_memop *op, uint32_t barrier, enum tagtso_form form, uint64_t site,
+                                 uint64_t island)
 {
 	uint32_t out[TAGTSO_ISLAND_WORDS];
-	unsigned n = tagtso_form_encode(op, form, scratch, site, island, out);
+	unsigned n = tagtso_form_encode_pair(op, barrier, form, scratch, site, island, out);
 	struct listing l = { .n = 0, .pc = island };
 	char text[TAGTSO_TEXT];
 
 	ck_assert_msg(n, "%08x has no form %d", op->word, form);
-	if (form == TAGTSO_FORM_MIXED)
+	if (form == TAGTSO_FORM_RELAXED)
+		say_relaxed(&l, op, barrier, site);
+	else if (form == TAGTSO_FORM_MIXED)
 		say_mixed(&l, op, site);
 	else
 		say_local_or_shared(&l, op, site, form == TAGTSO_FORM_LOCAL);
@@ -227,6 +264,11 @@ static void check_island(const struct tagtso_memop *op, enum tagtso_form form, u
 		              l.line[i]);
 	}
 	ck_assert_uint_eq(n, l.n);
+}
+
+static void check_island(const struct tagtso_memop *op, enum tagtso_form form, uint64_t site, uint64_t island)
+{
+	check_island_of_pair(op, 0, form, site, island);
 }
 
 /* ---- which instructions have forms ---- */
@@ -303,10 +345,37 @@ START_TEST(every_island_says_what_its_form_means)
 			check_island(&op, TAGTSO_FORM_LOCAL, site, near(site));
 			check_island(&op, TAGTSO_FORM_SHARED, site, near(site));
 			check_island(&op, TAGTSO_FORM_MIXED, site, near(site));
+			check_island(&op, TAGTSO_FORM_RELAXED, site, near(site));
+			for (unsigned k = 0; k < 4; k++) {
+				static const uint32_t barriers[] = { 0xd50339bf, 0xd5033abf, 0xd5033bbf, 0xd503201f };
+
+				if (tagtso_form_is_barrier_for(barriers[k], &op))
+					check_island_of_pair(&op, barriers[k], TAGTSO_FORM_RELAXED, site, near(site));
+			}
 			checked++;
 		}
 	}
 	ck_assert_uint_gt(checked, 100 * ROUNDS);
+}
+END_TEST
+
+static bool orders(uint32_t barrier, uint32_t word)
+{
+	struct tagtso_memop op;
+
+	tagtso_decode(word, &op);
+	return tagtso_form_is_barrier_for(barrier, &op);
+}
+
+START_TEST(a_barrier_is_taken_for_one_of_an_access_that_it_orders_and_that_is_not_ordered_by_itself)
+{
+	const uint32_t ish = 0xd5033bbf, ishld = 0xd50339bf, ishst = 0xd5033abf, nop = 0xd503201f, sy = 0xd5033fbf;
+	const uint32_t ldr = 0xf9400041, str = 0xf9000041, ldapr = 0xf8bfc041, stlr = 0xc89ffc41, ldadd = 0xf8200041;
+
+	ck_assert(orders(ishld, ldr) && orders(ish, ldr) && !orders(ishst, ldr));
+	ck_assert(orders(ishst, str) && orders(ish, str) && !orders(ishld, str));
+	ck_assert(!orders(nop, ldr) && !orders(sy, ldr) && !orders(nop, str));
+	ck_assert(!orders(ishld, ldapr) && !orders(ish, stlr) && !orders(ish, ldadd));
 }
 END_TEST
 
@@ -479,6 +548,7 @@ int main(void)
 	suite_add_tcase(suite, tc);
 	tcase_set_timeout(tc, 120);
 	tcase_add_test(tc, every_island_says_what_its_form_means);
+	tcase_add_test(tc, a_barrier_is_taken_for_one_of_an_access_that_it_orders_and_that_is_not_ordered_by_itself);
 	tcase_add_test(tc, an_instruction_that_uses_a_scratch_register_has_no_form);
 	tcase_add_test(tc, a_tag_in_a_register_is_added_where_there_is_no_offset);
 	tcase_add_test(tc, classes_without_forms_are_refused);
