@@ -28,8 +28,8 @@ struct tagtso_profile {
 	const char *name;
 	bool (*recognise)(void); /* NULL: only when asked for by TAGTSO_EMULATOR */
 	enum tagtso_memory (*classify)(const struct tagtso_mmap *m);
-	bool emits_ordered;            /* what `auto` makes of it: relax if true, else enforce */
-	bool may_relax;                /* TAGTSO_MODE=relax is taken at its word: it emits ordered accesses, or may do so */
+	bool emits_ordered; /* what `auto` makes of it: relax if true, else enforce */
+	bool may_relax;     /* TAGTSO_MODE=relax is taken at its word: it emits ordered accesses, or may do so */
 	struct tagtso_scratch scratch; /* dead at every guest memory instruction */
 	/* Most instructions of a stretch (interp/stretch.h). More than 1 is a promise: the words of a block do not change in place as long as
 	 * threads may run it, no branch but an indirect one leads from one block to another, and a block is written as a whole. */

@@ -200,9 +200,12 @@ static void check_schema(const struct document *report)
 
 static struct tagtso_report_extra extra(void)
 {
-	return (struct tagtso_report_extra){
-		.program = "box64", .mode = "enforce", .ordering = "halfst", .emulator = "box64", .state = "active", .why = ""
-	};
+	return (struct tagtso_report_extra){ .program = "box64",
+		                             .mode = "enforce",
+		                             .ordering = "halfst",
+		                             .emulator = "box64",
+		                             .state = "active",
+		                             .why = "" };
 }
 
 static struct document *write_and_read(const struct tagtso_report_extra *what)
@@ -213,7 +216,9 @@ static struct document *write_and_read(const struct tagtso_report_extra *what)
 
 START_TEST(an_empty_report_is_json_and_fits_the_schema)
 {
-	struct tagtso_report_extra nothing = { .mode = "off", .ordering = "halfst", .emulator = "none", .state = "inert" };
+	struct tagtso_report_extra nothing = {
+		.mode = "off", .ordering = "halfst", .emulator = "none", .state = "inert"
+	};
 	struct document *report = write_and_read(&nothing);
 
 	check_schema(report);
