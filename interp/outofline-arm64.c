@@ -13,142 +13,158 @@
 #include "../alloc/window.h"
 #include "alu.h"
 
+/* Pages in groups of one MB, which LDR (literal) reaches over: the last page of a group has no access. */
 enum {
-	SLOTS = 1024,
-	WORD = 2, /* where the instruction stands in its slot */
-	CODE_WORDS = WORD + 3,
+	PLACES = 1020, /* threads that may be out of line at the same time */
+	GROUP_PAGES = 256,
+	GROUP_PLACES = GROUP_PAGES - 1,
+	BYTES = PLACES / GROUP_PLACES * GROUP_PAGES * TAGTSO_PAGE_SIZE,
+	WORD = 2, /* where the instruction stands in a slot */
+	SLOT_WORDS = WORD + 3,
 	PSTATE_TCO = 1 << 25,
 };
+_Static_assert(PLACES % GROUP_PLACES == 0, "whole groups");
 
-/* One slot. `owner` is 0 when free; taken by compare-and-swap by the handler of the thread that it serves, freed by that thread's next trap. */
-struct slot {
-	_Atomic uint32_t code[CODE_WORDS];
-	_Atomic uint32_t owner; /* kernel thread id */
-	uint32_t tco;           /* PSTATE.TCO before */
-	uint32_t pad;
-	uint64_t pc; /* where the word belongs */
-	struct tagtso_monitor monitor;
-	uint64_t pad2[7];
-};
-_Static_assert(sizeof(struct slot) == 128, "cache lines of its own: slots are code");
-
-/* One LL/SC loop, copied: word k of it is code[k], branches out of it go to the words behind, which trap. Used like a slot. */
-struct loop {
-	_Atomic uint32_t code[TAGTSO_LOOP_WORDS + TAGTSO_LOOP_EXITS];
+/* Where one thread runs what it has out of line: a page of code, which is a slot (one instruction) or a loop, and what is known of it, which lies elsewhere. No
+ * thread writes to a page whose code another one runs: QEMU 10 loses such writes. While one processor translates code of a page, another's write there can
+ * leave the page marked as free of translated code for its own later ones (Nicholas Piggin, "accel/tcg: Fix TCG TLB coherency race with physical dirty bit clearing",
+ * qemu-devel, 20 February 2024). Two threads that each wrote a MOV and called it, with all the maintenance that the architecture asks for, executed an older one in
+ * up to a third of 600,000 rounds when both were in one page, and never when not. */
+struct place {
+	/* 0 when free; taken by compare-and-swap by the handler of the thread that it serves, freed by that thread's next trap. The rest is that thread's. */
 	_Atomic uint32_t owner;
-	uint32_t tco;
-	uint32_t words, exits;
-	uint64_t pc; /* where code[0] belongs */
-	uint64_t exit[TAGTSO_LOOP_EXITS];
+	uint32_t tco; /* PSTATE.TCO before */
+	uint32_t
+		words; /* of a loop: word k of it is code[k], branches out of it go to the words behind, which trap. 0: a slot */
+	uint32_t exits;
+	uint64_t pc; /* where the slot's word, or the loop's first one, belongs */
+	union {
+		struct tagtso_monitor monitor;    /* of a slot */
+		uint64_t exit[TAGTSO_LOOP_EXITS]; /* of a loop */
+	};
 };
-_Static_assert(sizeof(struct loop) <= 512, "one after the other in `loops`");
 
-enum { LOOPS = 64, LOOP_BYTES = 512, BYTES = SLOTS * sizeof(struct slot) + LOOPS * LOOP_BYTES };
-
-static struct slot *slots; /* SLOTS of them, then LOOPS loops, then a page without access */
+static struct place places[PLACES];
+static char *code; /* of all places; written by init */
 struct tagtso_slots tagtso_slots;
 
-static struct loop *loop_at(unsigned i)
+static _Atomic uint32_t *code_of(const struct place *p)
 {
-	return (struct loop *)((char *)(slots + SLOTS) + i * LOOP_BYTES);
+	size_t i = (size_t)(p - places);
+
+	return (_Atomic uint32_t *)(code + (i + i / GROUP_PLACES) * TAGTSO_PAGE_SIZE);
+}
+
+static struct place *place_at(uint64_t pc)
+{
+	uint64_t page = (pc - (uint64_t)code) / TAGTSO_PAGE_SIZE;
+
+	return &places[page - page / GROUP_PAGES];
 }
 
 int tagtso_outofline_init(void)
 {
-	long p = tagtso_sys(__NR_mmap, 0, BYTES + 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS,
-	                    -1, 0);
+	const uint64_t group = GROUP_PAGES * TAGTSO_PAGE_SIZE;
+	long p =
+		tagtso_sys(__NR_mmap, 0, BYTES, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	if (tagtso_sys_failed(p))
 		return (int)p;
-	long r = tagtso_sys(__NR_mprotect, p + BYTES, 4096, PROT_NONE);
+	for (uint64_t end = group; end <= BYTES; end += group) {
+		long r = tagtso_sys(__NR_mprotect, p + end - TAGTSO_PAGE_SIZE, TAGTSO_PAGE_SIZE, PROT_NONE);
 
-	if (r < 0)
-		return (int)r;
-	slots = (struct slot *)p;
+		if (r < 0)
+			return (int)r;
+	}
+	code = (char *)p;
 	tagtso_slots = (struct tagtso_slots){ (uint64_t)p, BYTES };
 	return 0;
 }
 
-/* LDR XZR, guard: imm19 at bits 23:5 counts words. */
-static uint32_t stop_at(const _Atomic uint32_t *code)
+/* LDR XZR, the group's last page: imm19 at bits 23:5 counts words. */
+static uint32_t stop_at(const _Atomic uint32_t *at)
 {
-	uint64_t distance = (uint64_t)slots + BYTES - (uint64_t)code;
+	const uint64_t guard = (GROUP_PAGES - 1) * TAGTSO_PAGE_SIZE;
+	uint64_t distance = guard - ((uint64_t)at - (uint64_t)code) % (GROUP_PAGES * TAGTSO_PAGE_SIZE);
 
 	return 0x58000000 | (uint32_t)(distance / 4 & 0x7ffff) << 5 | 31;
 }
 
 /* Only this thread executes it; another core that it may move to gets there through the kernel's context synchronisation.
  * 16 bytes: no cache line is shorter (CTR_EL0). */
-static void make_executable(const void *code, unsigned bytes)
+static void make_executable(const void *from, unsigned bytes)
 {
 	for (unsigned i = 0; i < bytes; i += 16)
-		__asm__ volatile("dc cvau, %0" ::"r"((const char *)code + i) : "memory");
+		__asm__ volatile("dc cvau, %0" ::"r"((const char *)from + i) : "memory");
 	__asm__ volatile("dsb ish" ::: "memory");
 	for (unsigned i = 0; i < bytes; i += 16)
-		__asm__ volatile("ic ivau, %0" ::"r"((const char *)code + i) : "memory");
+		__asm__ volatile("ic ivau, %0" ::"r"((const char *)from + i) : "memory");
 	__asm__ volatile("dsb ish\n\tisb" ::: "memory");
 }
 
 /* The words before: where the kernel sends CPYM, SETM (one word back) and CPYE, SETE (two) when the core does not go on with what another one
  * began (linux/arch/arm64/include/asm/traps.h, arm64_mops_reset_regs). */
-static void write_code(struct slot *s, uint32_t word)
+static void write_slot(_Atomic uint32_t *slot, uint32_t word)
 {
 	const uint32_t dmb_ish = 0xd5033bbf;
 
 	for (unsigned i = 0; i < WORD; i++)
-		atomic_store_explicit(&s->code[i], stop_at(&s->code[i]), memory_order_relaxed);
-	atomic_store_explicit(&s->code[WORD], word, memory_order_relaxed);
-	atomic_store_explicit(&s->code[WORD + 1], dmb_ish, memory_order_relaxed);
-	atomic_store_explicit(&s->code[WORD + 2], stop_at(&s->code[WORD + 2]), memory_order_relaxed);
-	make_executable(s, sizeof(s->code));
+		atomic_store_explicit(&slot[i], stop_at(&slot[i]), memory_order_relaxed);
+	atomic_store_explicit(&slot[WORD], word, memory_order_relaxed);
+	atomic_store_explicit(&slot[WORD + 1], dmb_ish, memory_order_relaxed);
+	atomic_store_explicit(&slot[WORD + 2], stop_at(&slot[WORD + 2]), memory_order_relaxed);
+	make_executable(slot, SLOT_WORDS * 4);
 }
 
-/* Where thread `self` looks first among `per_page` times `pages`: threads that follow each other are in different pages. With slots in one page
- * two threads have been seen to lose additions under QEMU 10; stale translated code there is the likely cause, which is not proven. */
-static unsigned first_place(uint32_t self, unsigned pages, unsigned per_page)
+/* The first one from the thread's own on that is free. One that it left by longjmp it takes again, so that places cannot run out in one thread; if it had gone
+ * further because its own was taken, that one is left behind until another thread of this number is in need. */
+static struct place *take(void)
 {
-	return self % pages * per_page + self / pages % per_page;
-}
+	uint32_t self = (uint32_t)tagtso_sys(__NR_gettid);
 
-/* A thread's own slots are those from its place on: nobody else's, as a rule. One that left a slot by longjmp takes it again, so that slots cannot run
- * out in one thread; if it had gone further because its first was taken, that one is left behind until another thread of this number is in need. */
-static struct slot *take(uint32_t self)
-{
-	const unsigned per_page = TAGTSO_PAGE_SIZE / sizeof(struct slot);
-	unsigned first = first_place(self, SLOTS / per_page, per_page);
+	for (unsigned i = 0; code && i < PLACES; i++) {
+		struct place *p = &places[(self + i) % PLACES];
+		uint32_t old = 0;
 
-	for (unsigned i = 0; i < SLOTS; i++) {
-		struct slot *s = &slots[(first + i) % SLOTS];
-		uint32_t none = 0;
-
-		if (atomic_compare_exchange_strong_explicit(&s->owner, &none, self, memory_order_acquire,
+		if (atomic_compare_exchange_strong_explicit(&p->owner, &old, self, memory_order_acquire,
 		                                            memory_order_relaxed) ||
-		    none == self)
-			return s;
+		    old == self)
+			return p;
 	}
 	return NULL;
 }
 
-static void go(ucontext_t *uc, const _Atomic uint32_t *code, bool checked)
+static void give_back(struct place *p)
+{
+	atomic_store_explicit(&p->owner, 0, memory_order_release);
+}
+
+static void go(ucontext_t *uc, const _Atomic uint32_t *to, bool checked)
 {
 	if (!checked)
 		uc->uc_mcontext.pstate |= PSTATE_TCO;
-	uc->uc_mcontext.pc = (uint64_t)code;
+	uc->uc_mcontext.pc = (uint64_t)to;
 	/* All that the thread has done before: here, since the words in front of a slot's are spoken for. */
 	__asm__ volatile("dmb ish" ::: "memory");
 }
 
+static void keep(struct place *p, const ucontext_t *uc, unsigned words)
+{
+	p->pc = uc->uc_mcontext.pc;
+	p->tco = uc->uc_mcontext.pstate & PSTATE_TCO;
+	p->words = words;
+}
+
 bool tagtso_outofline_enter(ucontext_t *uc, uint32_t word, bool checked, const struct tagtso_monitor *monitor)
 {
-	struct slot *s = slots ? take((uint32_t)tagtso_sys(__NR_gettid)) : NULL;
+	struct place *p = take();
 
-	if (!s)
+	if (!p)
 		return false;
-	s->pc = uc->uc_mcontext.pc;
-	s->tco = uc->uc_mcontext.pstate & PSTATE_TCO;
-	s->monitor = *monitor;
-	write_code(s, word);
-	go(uc, &s->code[WORD], checked);
+	keep(p, uc, 0);
+	p->monitor = *monitor;
+	write_slot(code_of(p), word);
+	go(uc, code_of(p) + WORD, checked);
 	return true;
 }
 
@@ -165,7 +181,7 @@ static unsigned offset_field(uint32_t word, unsigned *low)
 }
 
 /* Word `at` of the loop; a branch that leaves it goes to the next exit. False if there is none left. */
-static bool copy_word(struct loop *l, const uint32_t *words, unsigned at)
+static bool copy_word(struct place *p, const uint32_t *words, unsigned at)
 {
 	uint32_t word = words[at], mask;
 	unsigned low, width = offset_field(word, &low);
@@ -173,56 +189,46 @@ static bool copy_word(struct loop *l, const uint32_t *words, unsigned at)
 	if (width) {
 		int32_t offset = (int32_t)(word << (32 - low - width)) >> (32 - width);
 
-		if (at + (uint32_t)offset >= l->words) {
-			if (l->exits == TAGTSO_LOOP_EXITS)
+		if (at + (uint32_t)offset >= p->words) {
+			if (p->exits == TAGTSO_LOOP_EXITS)
 				return false;
 			mask = ((1u << width) - 1) << low;
-			word = (word & ~mask) | (l->words + l->exits - at) << low;
-			l->exit[l->exits++] = l->pc + 4 * (uint64_t)(at + (int64_t)offset);
+			word = (word & ~mask) | (p->words + p->exits - at) << low;
+			p->exit[p->exits++] = p->pc + 4 * (uint64_t)(at + (int64_t)offset);
 		}
 	}
-	atomic_store_explicit(&l->code[at], word, memory_order_relaxed);
+	atomic_store_explicit(&code_of(p)[at], word, memory_order_relaxed);
 	return true;
 }
 
-static struct loop *take_loop(uint32_t self)
+static bool write_loop(struct place *p, const uint32_t *words)
 {
-	const unsigned per_page = TAGTSO_PAGE_SIZE / LOOP_BYTES;
-	unsigned first = first_place(self, LOOPS / per_page, per_page);
+	_Atomic uint32_t *loop = code_of(p);
 
-	for (unsigned i = 0; slots && i < LOOPS; i++) {
-		struct loop *l = loop_at((first + i) % LOOPS);
-		uint32_t old = 0;
-
-		if (atomic_compare_exchange_strong_explicit(&l->owner, &old, self, memory_order_acquire,
-		                                            memory_order_relaxed) ||
-		    old == self)
-			return l;
+	p->exits = 1;
+	p->exit[0] = p->pc + 4 * (uint64_t)p->words; /* past its end */
+	for (unsigned i = 0; i < p->words; i++) {
+		if (!copy_word(p, words, i))
+			return false;
 	}
-	return NULL;
+	for (unsigned i = p->words; i < p->words + p->exits; i++)
+		atomic_store_explicit(&loop[i], stop_at(&loop[i]), memory_order_relaxed);
+	make_executable(loop, (p->words + p->exits) * 4);
+	return true;
 }
 
 bool tagtso_outofline_enter_loop(ucontext_t *uc, const uint32_t *words, unsigned count)
 {
-	struct loop *l = count && count <= TAGTSO_LOOP_WORDS ? take_loop((uint32_t)tagtso_sys(__NR_gettid)) : NULL;
+	struct place *p = count && count <= TAGTSO_LOOP_WORDS ? take() : NULL;
 
-	if (!l)
+	if (!p)
 		return false;
-	l->pc = uc->uc_mcontext.pc;
-	l->tco = uc->uc_mcontext.pstate & PSTATE_TCO;
-	l->words = count;
-	l->exits = 1;
-	l->exit[0] = l->pc + 4 * (uint64_t)count; /* past its end */
-	for (unsigned i = 0; i < count; i++) {
-		if (!copy_word(l, words, i)) {
-			atomic_store_explicit(&l->owner, 0, memory_order_release);
-			return false;
-		}
+	keep(p, uc, count);
+	if (!write_loop(p, words)) {
+		give_back(p);
+		return false;
 	}
-	for (unsigned i = 0; i < l->exits; i++)
-		atomic_store_explicit(&l->code[count + i], stop_at(&l->code[count + i]), memory_order_relaxed);
-	make_executable(l->code, sizeof(l->code));
-	go(uc, l->code, false);
+	go(uc, code_of(p), false);
 	return true;
 }
 
@@ -232,19 +238,23 @@ static void restore_checks(ucontext_t *uc, uint32_t tco)
 }
 
 /* Anywhere in the loop the registers are those of the emulator's own code there: an interrupt only costs the exclusive monitor. */
-static bool leave_loop(ucontext_t *uc)
+static bool leave_loop(const struct place *p, ucontext_t *uc)
 {
-	unsigned number = (unsigned)((uc->uc_mcontext.pc - (uint64_t)loop_at(0)) / LOOP_BYTES);
-	struct loop *l = loop_at(number);
-	uint64_t at = (uc->uc_mcontext.pc - (uint64_t)l->code) / 4;
-	bool finished = at >= l->words;
+	uint64_t at = (uc->uc_mcontext.pc - (uint64_t)code_of(p)) / 4;
+	bool finished = at >= p->words;
 
-	uc->uc_mcontext.pc = finished ? l->exit[at - l->words] : l->pc + 4 * at;
-	restore_checks(uc, l->tco);
+	uc->uc_mcontext.pc = finished ? p->exit[at - p->words] : p->pc + 4 * at;
 	/* The loop, and everything after it (the handler's caller goes on behind this). */
 	__asm__ volatile("dmb ish" ::: "memory");
-	atomic_store_explicit(&l->owner, 0, memory_order_release);
 	return finished;
+}
+
+static bool leave_slot(const struct place *p, ucontext_t *uc)
+{
+	int64_t words = (int64_t)(uc->uc_mcontext.pc - (uint64_t)(code_of(p) + WORD)) / 4;
+
+	uc->uc_mcontext.pc = p->pc + 4 * (uint64_t)(words > 0 ? 1 : words);
+	return words != 0;
 }
 
 bool tagtso_outofline_leave(ucontext_t *uc, bool *finished, struct tagtso_monitor *monitor)
@@ -253,21 +263,15 @@ bool tagtso_outofline_leave(ucontext_t *uc, bool *finished, struct tagtso_monito
 
 	if (!tagtso_outofline_holds(pc))
 		return false;
-	if (monitor)
-		monitor->held = false;
-	if (pc >= (uint64_t)loop_at(0)) {
-		*finished = leave_loop(uc);
-		return true;
-	}
-	struct slot *s = (struct slot *)(pc & ~(uint64_t)(sizeof(struct slot) - 1));
-	int64_t words = (int64_t)(pc - (uint64_t)&s->code[WORD]) / 4;
+	struct place *p = place_at(pc);
 
-	*finished = words != 0;
-	uc->uc_mcontext.pc = s->pc + 4 * (uint64_t)(words > 0 ? 1 : words);
-	restore_checks(uc, s->tco);
-	if (monitor)
-		*monitor = s->monitor;
-	atomic_store_explicit(&s->owner, 0, memory_order_release);
+	*finished = p->words ? leave_loop(p, uc) : leave_slot(p, uc);
+	restore_checks(uc, p->tco);
+	if (monitor && p->words)
+		monitor->held = false;
+	else if (monitor)
+		*monitor = p->monitor;
+	give_back(p);
 	return true;
 }
 

@@ -3,6 +3,9 @@
 #ifndef TAGTSO_TESTS_DIFFERENTIAL_OUTOFLINE_H
 #define TAGTSO_TESTS_DIFFERENTIAL_OUTOFLINE_H
 
+#include <pthread.h>
+#include <stdatomic.h>
+
 #include "differential.h"
 
 /* What the shim has, for outofline-arm64.c: nobody owns anything here. */
@@ -491,8 +494,59 @@ static void slot_runs(const struct slot_class *class, unsigned count)
 	result(failures == before && trapped > done / 4, sentence);
 }
 
+/* Each stays where it is until all are there. */
+enum { CROWD = 100 };
+
+static struct {
+	pthread_barrier_t all;
+	_Atomic unsigned next;
+	uint64_t page[CROWD];
+} crowd;
+
+static void *joins_crowd(void *argument)
+{
+	const struct tagtso_monitor none = { .held = false };
+	static const uint32_t word = NOP;
+	bool entered, finished;
+	ucontext_t uc = { .uc_mcontext.pc = (uint64_t)&word };
+	unsigned number = atomic_fetch_add(&crowd.next, 1);
+
+	if (number % 2)
+		entered = tagtso_outofline_enter(&uc, word, false, &none);
+	else
+		entered = tagtso_outofline_enter_loop(&uc, &word, 1);
+	crowd.page[number] = entered ? uc.uc_mcontext.pc / PAGE : 0;
+	pthread_barrier_wait(&crowd.all);
+	if (entered)
+		tagtso_outofline_leave(&uc, &finished, NULL);
+	return argument;
+}
+
+/* outofline-arm64.c says why. */
+static void pages_of_threads(void)
+{
+	pthread_t threads[CROWD];
+	bool apart = true;
+
+	pthread_barrier_init(&crowd.all, NULL, CROWD);
+	for (unsigned i = 0; i < CROWD; i++) {
+		if (pthread_create(&threads[i], NULL, joins_crowd, NULL))
+			exit(125);
+	}
+	for (unsigned i = 0; i < CROWD; i++)
+		pthread_join(threads[i], NULL);
+	for (unsigned i = 0; i < CROWD; i++) {
+		for (unsigned j = 0; j < i; j++)
+			apart &= crowd.page[i] && crowd.page[i] != crowd.page[j];
+	}
+	failures += !apart;
+	result(apart, "threads that are out of line at the same time are in pages of their own");
+}
+
 static void out_of_line(void)
 {
+	if (wanted("pages"))
+		pages_of_threads();
 	if (!have_mte) {
 		printf("# out of line: not here: words get there by their tags\n");
 		return;

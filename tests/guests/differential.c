@@ -56,11 +56,12 @@ static void all_kinds_of_faults(void)
 
 static void usage(void)
 {
-	fprintf(stderr, "usage: differential [--count N] [--seed S] [--class NAME] [--only INSTANCE] [--plant "
-	                "sign|writeback|zeroext|shift|size]\n"
-	                "NAME: a class of accesses (load, store-pair, ...; with -at-edge: faults), integer, span, "
-	                "random-span, moved-span, span-end,\n"
-	                "      contention, sve-live, plant, structure, authenticated, copy, sve, gather, rare\n");
+	fprintf(stderr,
+	        "usage: differential [--count N] [--seed S] [--class NAME] [--only INSTANCE] [--plant "
+	        "sign|writeback|zeroext|shift|size]\n"
+	        "NAME: a class of accesses (load, store-pair, ...; with -at-edge: faults), integer, span, "
+	        "random-span, moved-span, span-end,\n"
+	        "      contention, sve-live, pages, plant, structure, authenticated, copy, sve, gather, rare\n");
 	exit(2);
 }
 
