@@ -236,13 +236,19 @@ static uint32_t plain_word(const struct island *is)
 	return (word & 0xc00003ff) | 0x38000000 | opc << 22;
 }
 
-bool tagtso_form_fences(const struct tagtso_memop *op)
+/* Acquire comes with a result alone: STADDL, LDADDAL of XZR and their like let later loads go before them (Arm ARM C6.2, LDADD). */
+static bool acquires_and_releases(const struct tagtso_memop *op)
 {
-	return op->cls == TAGTSO_CAS || op->cls == TAGTSO_CASP;
+	return (op->flags & TAGTSO_F_ACQUIRE) && (op->flags & TAGTSO_F_RELEASE) && op->rt != 31;
 }
 
-/* A comparison that fails stores nothing, so that no release orders what came before: x86's LOCK'd operations are fences
- * all the same, on owned memory too. */
+bool tagtso_form_fences(const struct tagtso_memop *op)
+{
+	return op->cls == TAGTSO_CAS || op->cls == TAGTSO_CASP || (op->cls == TAGTSO_LSE && !acquires_and_releases(op));
+}
+
+/* A comparison that fails stores nothing, so that no release orders what came before; not all other atomics are AL. x86's LOCK'd operations are
+ * fences all the same, on owned memory too. */
 static void put_plain(struct island *is, bool bare)
 {
 	bool fences = tagtso_form_fences(is->op);

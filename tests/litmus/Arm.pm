@@ -28,6 +28,7 @@ sub access {
 
     return ('DMB ISH') if $kind eq 'F';
     return ("MOV W7,#$op->{value}", @around, "SWPAL W7,$r,$at", @around) if $kind eq 'X';
+    return ("MOV W7,#$op->{value}", @around, "STADDL W7,$at", @around) if $kind eq 'D';
     return ("MOV $r,#99", @around, "CASAL $r,W7,$at", @around) if $kind eq 'C';
     if ($op->{value}) {
         my $store = $kind eq 'L' || $order eq 'rcpc' ? 'STLR' : 'STR';

@@ -12,10 +12,10 @@ sub parse {
     for my $thread (split / *\| */, $text) {
         my @ops;
         for my $word (split ' ', $thread) {
-            my ($op, $at) = $word =~ /^([WRXCQL])([xyz])$|^F$/ ? ($1 // 'F', $2) : die "$name: $word: no such access\n";
+            my ($op, $at) = $word =~ /^([WRXDCQL])([xyz])$|^F$/ ? ($1 // 'F', $2) : die "$name: $word: no such access\n";
             my %op = (op => $op, at => $at);
             $seen{$at} = 1 if $at;
-            $op{value} = ++$stores{$at} if $op =~ /[WLX]/;
+            $op{value} = ++$stores{$at} if $op =~ /[WLXD]/;
             if ($op =~ /[RQXC]/) {
                 $op{reg} = "r" . @regs;
                 push @regs, scalar @threads;
@@ -48,14 +48,14 @@ sub outcomes {
             }
             my $op = $threads[$t][ $pc->[$t] ] or next;
             my ($kind, $at) = @$op{qw(op at)};
-            next if $kind =~ /[FXC]/ && $buffer->[$t] ne '';
+            next if $kind =~ /[FXDC]/ && $buffer->[$t] ne '';
             my @p = @$pc;
             my @b = @$buffer;
             my %r = %$reg;
             my %m = %$mem;
             $p[$t]++;
             $r{ $op->{reg} } = $b[$t] =~ /.*$at(\d+) / ? $1 : $m{$at} if $op->{reg};
-            if ($kind eq 'X') { $m{$at} = $op->{value} }
+            if ($kind =~ /[XD]/) { $m{$at} = $op->{value} }
             elsif ($op->{value}) { $b[$t] .= "$at$op->{value} " }
             push @todo, [\@p, \@b, \%r, \%m];
             $moved = 1;
@@ -73,7 +73,7 @@ sub state {
 
 my @x86_registers = qw(EAX EBX ECX EDX ESI EDI);
 
-# The program for herd7's X86; a failed CMPXCHG is a load between two fences. Second result: register names to ours.
+# The program for herd7's X86; a failed CMPXCHG is a load between two fences, and a LOCK ADD to what nobody else accesses a store between two. Second result: register names to ours.
 sub x86 {
     my ($program, $name) = @_;
     my (@columns, %names, $t);
@@ -86,6 +86,7 @@ sub x86 {
             if ($op->{op} =~ /[WL]/) { push @code, "MOV [$at],\$$op->{value}" }
             elsif ($op->{op} =~ /[RQ]/) { push @code, "MOV $r,[$at]" }
             elsif ($op->{op} eq 'X') { push @code, "MOV $r,\$$op->{value}", "XCHG [$at],$r" }
+            elsif ($op->{op} eq 'D') { push @code, 'MFENCE', "MOV [$at],\$$op->{value}", 'MFENCE' }
             elsif ($op->{op} eq 'C') { push @code, 'MFENCE', "MOV $r,[$at]", 'MFENCE' }
             else { push @code, 'MFENCE' }
         }

@@ -64,12 +64,20 @@ static bool is_atomic(const struct tagtso_memop *op)
 	return op->cls == TAGTSO_LSE || op->cls == TAGTSO_CAS || op->cls == TAGTSO_CASP;
 }
 
+/* An exchange that is not always one, and what has nothing to acquire, is none. */
+static bool is_fence(const struct tagtso_memop *op)
+{
+	const unsigned both = TAGTSO_F_ACQUIRE | TAGTSO_F_RELEASE;
+
+	return op->cls == TAGTSO_LSE && (op->flags & both) == both && op->rt != 31;
+}
+
 /* The access with base x8 and `offset`: the text of the emitted instruction up to its address, and a new address.
  * Where addressing changes, LDR becomes LDUR, which is the encoding with an unscaled offset. */
 static void say_access(struct listing *l, const struct tagtso_memop *emitted, int32_t offset, bool ordered)
 {
 	bool single = emitted->cls == TAGTSO_LOAD || emitted->cls == TAGTSO_STORE;
-	bool compares = emitted->cls == TAGTSO_CAS || emitted->cls == TAGTSO_CASP;
+	bool fenced = is_atomic(emitted) && (ordered || !is_fence(emitted));
 	struct tagtso_memop op = *emitted;
 	char text[TAGTSO_TEXT], *address;
 
@@ -80,7 +88,7 @@ static void say_access(struct listing *l, const struct tagtso_memop *emitted, in
 	if (op.cls == TAGTSO_LOAD_LANE || op.cls == TAGTSO_STORE_LANE)
 		address = strchr(address + 1, '[');
 	*address = 0;
-	if ((ordered && is_atomic(&op)) || compares)
+	if (fenced)
 		say(l, "dmb ish");
 	else if (ordered && (op.flags & TAGTSO_F_STORE))
 		say(l, "dmb ishst");
@@ -92,7 +100,7 @@ static void say_access(struct listing *l, const struct tagtso_memop *emitted, in
 		sprintf(strchr(l->line[l->n - 1], 0), "[x8, #%d]", offset);
 	else
 		strcat(l->line[l->n - 1], "[x8]");
-	if ((ordered && is_atomic(&op)) || compares)
+	if (fenced)
 		say(l, "dmb ish");
 	else if (ordered && !(op.flags & TAGTSO_F_STORE))
 		say(l, "dmb ishld");
