@@ -405,6 +405,7 @@ void program_private(struct program *p, unsigned iterations)
 		two(p, G_XOR, 1, 3);
 		memory(p, G_STORE, 8, 1, R_PRIVATE, 64 * i);
 	}
+	add(p, G_TWIN);
 	lead(p, branch(p, G_DJNZ, R_OUTER), again);
 	add(p, G_END);
 }
@@ -422,6 +423,25 @@ static unsigned ring_wait(struct program *p, bool receiver)
 	lead(p, branch(p, G_JMP, 0), again);
 	lead(p, out, p->n);
 	return again;
+}
+
+void program_small(struct program *p, uint64_t seed, unsigned iterations)
+{
+	struct mix mix = { .iterations = iterations };
+	struct maker m = { .p = p, .seed = seed, .mix = &mix };
+	unsigned again;
+
+	p->n = 0;
+	for (unsigned i = 0; i < 5; i++)
+		movi(p, i, random_next(&m.seed));
+	movi(p, R_OUTER, iterations);
+	again = p->n;
+	for (unsigned i = 0; i < 2; i++) {
+		private_access(&m);
+		arithmetic(&m);
+	}
+	lead(p, branch(p, G_DJNZ, R_OUTER), again);
+	add(p, G_END);
 }
 
 void program_ring(struct program *p, unsigned messages, bool receiver)
