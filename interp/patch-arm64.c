@@ -441,6 +441,29 @@ static void set_form(struct tagtso_site *site, uint8_t form, uint64_t island)
 	atomic_store_explicit(&site->wanted, form, memory_order_release);
 }
 
+/* Right at every moment, as all that we write there: both words do the same. The patcher, if it is about to exchange the branch
+ * for another one, finds that it is not there. */
+void tagtso_patch_restore(uint64_t pc)
+{
+	struct tagtso_code *code = tagtso_code_hold(pc);
+	uint32_t *at = (uint32_t *)(uintptr_t)pc, word = code ? load_word(at) : 0;
+	const struct tagtso_island *island = code ? island_of_word(pc, word) : NULL;
+	struct tagtso_site *site;
+
+	if (island) {
+		uint32_t emitted = emitted_word(island, pc);
+
+		if (__atomic_compare_exchange_n(at, &word, emitted, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED))
+			clean(pc, sizeof(*at));
+		word = emitted;
+	}
+	site = code ? tagtso_site_get(pc, word) : NULL;
+	if (site)
+		set_form(site, TAGTSO_FORM_EMITTED, 0);
+	if (code)
+		tagtso_code_release(code);
+}
+
 static void refuse(struct job *job)
 {
 	struct tagtso_site *site = job->site;

@@ -30,6 +30,10 @@ bool tagtso_patch_is_code(uint64_t pc);
  * asked for again at a later trap). */
 void tagtso_patch_request(struct tagtso_site *site);
 
+/* Puts the emitted word back at pc, if a branch of ours is there, and begins its site's score anew: the emulator's own handler
+ * is about to look at the word. Async-signal-safe. */
+void tagtso_patch_restore(uint64_t pc);
+
 /* Starts the worker thread (all signals blocked, no guest code): called when the shim wakes, before a second guest
  * thread runs. 0 or -errno. */
 /* `stretch`: most instructions that an island takes over, 1 = the access alone. */

@@ -820,6 +820,27 @@ static void out_of_line(struct trap *t, int signo)
 		deliver(signo, t->info, t->frame.uc);
 }
 
+/* An acquire, a release or an atomic that had to be aligned, and was not. Emulators serve that by the word at the pc (FEX writes a barrier and a plain access
+ * over it: its ArchHelpers/Arm64.cpp), so it must be their own again. From an island the thread goes back to it, to fault there: true. */
+static RARE bool unaligned(ucontext_t *uc, siginfo_t *info)
+{
+	uint64_t pc = uc->uc_mcontext.pc;
+	struct tagtso_island *island = tagtso_code_island(pc);
+
+	if (!island && !tagtso_patch_is_code(pc))
+		return false;
+	if (island) {
+		leave_island(island, info, uc);
+		pc = uc->uc_mcontext.pc;
+	}
+	/* A site that another thread makes trap often enough just now may be rewritten once more before the emulator has read the word; it
+	 * would take as many traps as the threshold within these microseconds. */
+	bool branch = tagtso_form_is_branch(*(const volatile uint32_t *)pc);
+
+	tagtso_patch_restore(pc);
+	return island || branch;
+}
+
 /* Faults of our own code, and those that are not ours. */
 static void other_fault(struct trap *t, int signo)
 {
@@ -830,6 +851,8 @@ static void other_fault(struct trap *t, int signo)
 		tagtso_exec_fixup(uc, info);
 	else if (tagtso_is_active() && tagtso_outofline_holds(uc->uc_mcontext.pc))
 		out_of_line(t, signo);
+	else if (tagtso_is_active() && signo == SIGBUS && info->si_code == BUS_ADRALN && unaligned(uc, info))
+		return; /* to the emitted word */
 	else if (!tagtso_is_active() || signo != SIGSEGV ||
 	         (info->si_code != SEGV_ACCERR && info->si_code != SEGV_MAPERR) || !reach(t->va, needed(uc)))
 		deliver(signo, info, uc);

@@ -50,6 +50,12 @@ flavour() { # NAME
     right "$mode, $1: a ring of messages between two threads" --flavour="$1" --program=ring --generations=2 --iterations=500
 }
 
+# A barrier where there was a NOP, and a plain access: by the emulator's own handler, in words that it knows.
+unaligned() { # NAME
+    right "$mode, $1: the emulator's handler for accesses over 16 bytes finds its own code" --flavour="$1" --threads=4 --generations=6 --unaligned
+    at_least "$mode, $1: it rewrote some" "$(said backpatched)" 5
+}
+
 recycled() {
     right "$mode: blocks that are linked and unlinked while they run" --threads=4 --generations=8 --relink
     at_least "$mode: there was linking" "$(said relinks)" 50
@@ -71,6 +77,7 @@ soak() {
 TAGTSO_STATS='' LD_PRELOAD='' "$TAGTSO_TESTS/minijit" --threads=4 --generations=20 --unaligned --faults --signals=400 --jumps --seed="$seed" >log 2>&1
 is "without the preload minijit finds nothing wrong with itself" "$? $(grep -c '^ok - ' log)" "0 1"
 for name in box64 box64-llsc fex qemu; do flavour "$name"; done
+for name in fex fex-ldapur fex-ldar fex-vectors; do unaligned "$name"; done
 recycled
 soak
 
@@ -78,5 +85,6 @@ soak
 mode=relax
 if preloaded --threads=1 --generations=0 >log 2>&1; then
     for name in fex fex-ldapur qemu; do flavour "$name"; done
+    for name in fex fex-ldapur fex-ldar fex-vectors; do unaligned "$name"; done
 fi
 exit 0
