@@ -147,6 +147,32 @@ static bool sync_cores(void)
 	return tagtso_sys(__NR_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED_SYNC_CORE, 0, 0) == 0;
 }
 
+/* Compare-and-swap of a word of code: 1, 0 if another word was there, -1 if the page may not be written. An emulator may change that at any time,
+ * so it is tried, and the handler makes a fault an answer (tagtso_patch_recovery). */
+__attribute__((visibility("hidden"))) int tagtso_patch_exchange(uint32_t *at, uint32_t expected, uint32_t word);
+__attribute__((visibility("hidden"))) extern const char tagtso_patch_exchange_access[], tagtso_patch_exchange_failed[];
+__asm__(".pushsection .text\n"
+        ".hidden tagtso_patch_exchange, tagtso_patch_exchange_access, tagtso_patch_exchange_failed\n"
+        ".globl tagtso_patch_exchange, tagtso_patch_exchange_access, tagtso_patch_exchange_failed\n"
+        ".type tagtso_patch_exchange, %function\n"
+        "tagtso_patch_exchange:\n"
+        "	mov w3, w1\n"
+        "tagtso_patch_exchange_access:\n"
+        "	casal w1, w2, [x0]\n"
+        "	cmp w1, w3\n"
+        "	cset w0, eq\n"
+        "	ret\n"
+        "tagtso_patch_exchange_failed:\n"
+        "	mov w0, #-1\n"
+        "	ret\n"
+        ".size tagtso_patch_exchange, . - tagtso_patch_exchange\n"
+        ".popsection");
+
+uint64_t tagtso_patch_recovery(uint64_t pc)
+{
+	return pc == (uintptr_t)tagtso_patch_exchange_access ? (uintptr_t)tagtso_patch_exchange_failed : 0;
+}
+
 /* ---- one site ---- */
 
 static uint32_t load_word(const uint32_t *word)
@@ -370,33 +396,15 @@ static enum tagtso_refusal prepare(struct job *job)
 	return job->new ? TAGTSO_REFUSED_NOT : TAGTSO_REFUSED_REACH;
 }
 
-void tagtso_patch_restore(uint64_t pc)
-{
-	for (uint64_t at = pc; at + 8 > pc; at -= 4) {
-		uint32_t *word = (uint32_t *)(uintptr_t)at, old;
-		const struct tagtso_island *island;
-
-		if (!tagtso_patch_is_code(at))
-			return;
-		old = load_word(word);
-		island = island_of_word(at, old);
-		if (!island || pc - island->pc >= 4 * (uint64_t)island->norig)
-			continue;
-		if (__atomic_compare_exchange_n(word, &old, emitted_word(island, at), false, __ATOMIC_SEQ_CST,
-		                                __ATOMIC_RELAXED))
-			clean(at, sizeof(*word));
-	}
-}
-
 /* The emulator may have written another word meanwhile: then it stays. */
 static void exchange_word(struct job *job)
 {
-	uint32_t expected = job->old;
+	int done = tagtso_patch_exchange(job->word, job->old, job->new);
 
-	if (__atomic_compare_exchange_n(job->word, &expected, job->new, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED))
+	if (done > 0)
 		clean((uintptr_t)job->word, sizeof(*job->word));
 	else
-		job->refused = TAGTSO_REFUSED_STALE;
+		job->refused = done ? TAGTSO_REFUSED_WRITE : TAGTSO_REFUSED_STALE;
 }
 
 /* ---- outcome ---- */
@@ -404,8 +412,12 @@ static void exchange_word(struct job *job)
 static void say_job(const struct job *job, uint8_t from)
 {
 	static const char *const forms[TAGTSO_NFORMS] = { "emitted", "local", "shared", "mixed", "relaxed" };
-	static const char *const reasons[] = { "", ": no such form", ": decoders disagree",
-		                               ": no island space in reach", ": code has changed" };
+	static const char *const reasons[] = { "",
+		                               ": no such form",
+		                               ": decoders disagree",
+		                               ": no island space in reach",
+		                               ": the code may not be written",
+		                               ": code has changed" };
 	uint64_t pc = atomic_load_explicit(&job->site->pc, memory_order_relaxed);
 	char text[TAGTSO_TEXT];
 
@@ -443,17 +455,19 @@ static void set_form(struct tagtso_site *site, uint8_t form, uint64_t island)
 
 /* Right at every moment, as all that we write there: both words do the same. The patcher, if it is about to exchange the branch
  * for another one, finds that it is not there. */
-void tagtso_patch_restore(uint64_t pc)
+bool tagtso_patch_restore(uint64_t pc)
 {
 	struct tagtso_code *code = tagtso_code_hold(pc);
 	uint32_t *at = (uint32_t *)(uintptr_t)pc, word = code ? load_word(at) : 0;
 	const struct tagtso_island *island = code ? island_of_word(pc, word) : NULL;
 	struct tagtso_site *site;
+	int done = 0;
 
 	if (island) {
 		uint32_t emitted = emitted_word(island, pc);
 
-		if (__atomic_compare_exchange_n(at, &word, emitted, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED))
+		done = tagtso_patch_exchange(at, word, emitted);
+		if (done > 0)
 			clean(pc, sizeof(*at));
 		word = emitted;
 	}
@@ -462,6 +476,7 @@ void tagtso_patch_restore(uint64_t pc)
 		set_form(site, TAGTSO_FORM_EMITTED, 0);
 	if (code)
 		tagtso_code_release(code);
+	return done >= 0;
 }
 
 static void refuse(struct job *job)
@@ -626,13 +641,11 @@ static bool is_unchanged(void)
 static void exchange_entrances(const struct tagtso_island *island)
 {
 	for (unsigned i = joint.s.first; i < joint.s.end; i++) {
-		uint32_t expected = joint.raw[i];
 		uint32_t word = joint.s.entrance[i] ? tagtso_form_branch((uintptr_t)code_word(i),
 		                                                         (uintptr_t)(island->code + joint.s.enter[i]))
 		                                    : 0;
 
-		if (!word || !__atomic_compare_exchange_n(code_word(i), &expected, word, false, __ATOMIC_SEQ_CST,
-		                                          __ATOMIC_RELAXED))
+		if (!word || tagtso_patch_exchange(code_word(i), joint.raw[i], word) <= 0)
 			continue;
 		clean((uintptr_t)code_word(i), sizeof(uint32_t));
 		/* Release: pairs with tagtso_island_resume(). */

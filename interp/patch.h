@@ -15,6 +15,7 @@ enum tagtso_refusal {
 	TAGTSO_REFUSED_FORM,     /* no encoding of this form for this instruction */
 	TAGTSO_REFUSED_CAPSTONE, /* the two decoders do not agree */
 	TAGTSO_REFUSED_REACH,    /* no island space within 128 MB */
+	TAGTSO_REFUSED_WRITE,    /* the code may not be written */
 	TAGTSO_REFUSED_STALE,    /* the word at the site is not ours any more: only counted, the site may ask again */
 };
 
@@ -30,9 +31,12 @@ bool tagtso_patch_is_code(uint64_t pc);
  * asked for again at a later trap). */
 void tagtso_patch_request(struct tagtso_site *site);
 
+/* Where to go on if a fault at pc is of code that may not be written (the emulator's W^X), or 0. Handler code. */
+uint64_t tagtso_patch_recovery(uint64_t pc);
+
 /* Puts the emitted word back at pc, if a branch of ours is there, and begins its site's score anew: the emulator's own handler
- * is about to look at the word. Async-signal-safe. */
-void tagtso_patch_restore(uint64_t pc);
+ * is about to look at the word. False if it could not be written. Async-signal-safe. */
+bool tagtso_patch_restore(uint64_t pc);
 
 /* Starts the worker thread (all signals blocked, no guest code): called when the shim wakes, before a second guest
  * thread runs. 0 or -errno. */
@@ -44,9 +48,5 @@ void tagtso_patch_stop(void);
 void tagtso_patch_after_fork(void);
 /* Waits until all requests made so far are served; for tests and benchmarks. */
 void tagtso_patch_drain(void);
-
-/* The word at pc, and what a pair has before it, become as they were emitted, for an emulator that looks at them. The site may ask for its form again.
- * Handler code. */
-void tagtso_patch_restore(uint64_t pc);
 
 #endif

@@ -837,8 +837,7 @@ static RARE bool unaligned(ucontext_t *uc, siginfo_t *info)
 	 * would take as many traps as the threshold within these microseconds. */
 	bool branch = tagtso_form_is_branch(*(const volatile uint32_t *)pc);
 
-	tagtso_patch_restore(pc);
-	return island || branch;
+	return tagtso_patch_restore(pc) && (island || branch);
 }
 
 /* Faults of our own code, and those that are not ours. */
@@ -849,6 +848,8 @@ static void other_fault(struct trap *t, int signo)
 
 	if (tagtso_exec_owns(uc->uc_mcontext.pc))
 		tagtso_exec_fixup(uc, info);
+	else if (tagtso_patch_recovery(uc->uc_mcontext.pc))
+		uc->uc_mcontext.pc = tagtso_patch_recovery(uc->uc_mcontext.pc);
 	else if (tagtso_is_active() && tagtso_outofline_holds(uc->uc_mcontext.pc))
 		out_of_line(t, signo);
 	else if (tagtso_is_active() && signo == SIGBUS && info->si_code == BUS_ADRALN && unaligned(uc, info))

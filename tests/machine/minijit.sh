@@ -62,6 +62,7 @@ recycled() {
     right "$mode: code that is unmapped and mapped again" --threads=2 --generations=12 --remap=2
     at_least "$mode: there was mapping" "$(said remaps)" 4
     right "$mode: code that is written by another mapping (W^X)" --threads=2 --generations=3 --memory=dual
+    right "$mode: code that may not be written while it runs (W^X)" --threads=2 --generations=4 --memory=flip
 }
 
 soak() {
