@@ -358,10 +358,10 @@ void tagtso_owner_give_up(uint64_t va)
 	struct tagtso_page *p = &tagtso_window.page[index];
 
 	tagtso_page_lock(p);
+	/* The granule alone: LOCK'd operations of an emulator's helpers say nothing about what is beside them. */
 	if (tagtso_window_index(va) == index && tagtso_owner_tag(va) != TAGTSO_TAG_SHARED)
-		revoke_at(va, index);
-	else
-		tagtso_page_unlock(p);
+		revoke_granule(tagtso_window_at(tagtso_window.tags, index, va) & ~(uint64_t)(TAGTSO_GRANULE - 1));
+	tagtso_page_unlock(p);
 }
 
 void tagtso_owner_share(uint64_t va, uint64_t len)

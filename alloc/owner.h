@@ -49,7 +49,7 @@ static inline unsigned tagtso_owner_settle(uint64_t va, unsigned me)
 /* Makes [va, va+len) shared, for good; for native code, unknown instructions and accesses that straddle differently tagged granules. */
 void tagtso_owner_share(uint64_t va, uint64_t len);
 
-/* Makes the granule at `va` shared, as a conflict does: what native code comes to again and again. */
+/* Makes the granule at `va` shared: what native code comes to again and again. */
 void tagtso_owner_give_up(uint64_t va);
 
 /* Takes the locks of the (at most two) window pages under [va, va+len), in ascending order; len <= a page. False, with none taken, if no page is

@@ -23,6 +23,23 @@ static unsigned thread_count = 1;
 static GHashTable *tasks; /* address of a task_struct -> struct thread *; under audit_lock */
 static char *label;
 
+static GPtrArray *relaxed; /* labels; written before the machine starts */
+
+void audit_add_relaxed(const char *text)
+{
+	if (!relaxed)
+		relaxed = g_ptr_array_new();
+	g_ptr_array_add(relaxed, g_strdup(text));
+}
+
+static bool is_relaxed(const char *text)
+{
+	for (guint i = 0; relaxed && i < relaxed->len; i++)
+		if (!strcmp(g_ptr_array_index(relaxed, i), text))
+			return true;
+	return false;
+}
+
 void audit_set_label(const char *text)
 {
 	g_mutex_lock(&audit_lock);
@@ -107,6 +124,8 @@ struct page *audit_page(struct process *p, uint64_t offset)
 	page = calloc(1, sizeof *page);
 	if (!page)
 		abort();
+	for (unsigned i = 0; i < GRANULES; i++)
+		page->granule[i].tag = audit_tag_meant(p, TAG_NONE);
 	if (atomic_compare_exchange_strong(at, &none, page))
 		return page;
 	free(page);
@@ -162,6 +181,7 @@ static void begin_process(struct thread *t, uint64_t space, uint64_t fd)
 	p->threads = g_ptr_array_new();
 	g_mutex_lock(&audit_lock);
 	p->label = g_strdup(label ? label : "");
+	p->relaxed = is_relaxed(p->label);
 	p->number = audit_processes->len;
 	g_ptr_array_add(audit_processes, p);
 	g_mutex_unlock(&audit_lock);

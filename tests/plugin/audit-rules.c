@@ -184,6 +184,8 @@ void audit_barrier(struct thread *t, bool loads, bool stores)
 {
 	if (t->pending.parts && loads && (stores || !t->pending.full))
 		settle(t, true);
+	if (loads)
+		t->loaded = false;
 	if (stores)
 		t->stored = false;
 	if (loads && stores)
@@ -201,6 +203,7 @@ static bool continues(const struct thread *t, const struct insn *insn, const str
 static void begin(struct thread *t, const struct insn *insn, const struct granule *g)
 {
 	t->stored_before = t->stored;
+	t->loaded_before = t->loaded;
 	if (continues(t, insn, g)) {
 		t->pending.parts = 0; /* judged with what follows, which began with it */
 		return;
@@ -290,11 +293,11 @@ static bool judge_owner(struct thread *t, const struct insn *insn, uint64_t va, 
 /* The hardware has compared the pointer's tag with the granule's, unless the check was off: our own idea of the tags must agree. */
 static void compare_tags(struct thread *t, uint64_t va, const struct granule *g)
 {
-	unsigned tag = va >> 56 & 15;
+	unsigned tag = audit_tag_meant(t->process, va >> 56 & 15);
 
 	if (tag == g->tag || is_late(t, g))
 		return;
-	t->stats[tag == TAG_NONE ? STAT_unchecked : STAT_tag_unexpected]++;
+	t->stats[(va >> 56 & 15) == TAG_NONE ? STAT_unchecked : STAT_tag_unexpected]++;
 }
 
 static void store_one(struct thread *t, const struct insn *insn, uint64_t va, struct granule *g, bool own)
@@ -309,10 +312,27 @@ static void store_one(struct thread *t, const struct insn *insn, uint64_t va, st
 		violation(VIOLATION_UNORDERED_STORE, t, insn, va, g);
 }
 
+/* In relax, as the emulator emitted it: an acquire, or a DMB before it that orders it after the loads before. */
+static bool load_is_ordered(const struct thread *t, const struct insn *insn)
+{
+	return t->process->relaxed && (insn->op.flags & TAGTSO_F_ACQUIRE || !t->loaded_before);
+}
+
+/* The same: an AL operation is what it has for a LOCK'd one, and loops of exclusives are its own affair. */
+static bool atomic_is_ordered(const struct thread *t, const struct insn *insn)
+{
+	const unsigned both = TAGTSO_F_ACQUIRE | TAGTSO_F_RELEASE;
+
+	return t->process->relaxed && (insn->excludes || (insn->op.flags & both) == both);
+}
+
 static void access_one(struct thread *t, const struct insn *insn, uint64_t va, struct page *page, struct granule *g)
 {
 	bool own = judge_owner(t, insn, va, g), atomic = is_atomic(insn);
 	struct part part = { page, g, va, !own || (atomic && insn->compares), own };
+
+	if (!own && (atomic ? atomic_is_ordered(t, insn) : load_is_ordered(t, insn)))
+		part.due = false;
 
 	touch(t, g, !atomic);
 	if (atomic && part.due && t->accessed_before) {
@@ -321,6 +341,8 @@ static void access_one(struct thread *t, const struct insn *insn, uint64_t va, s
 	}
 	if (!atomic && insn->op.flags & TAGTSO_F_STORE)
 		store_one(t, insn, va, g, own);
+	else if (!atomic && !own && !part.due)
+		t->stats[STAT_load_other_ordered]++;
 	else
 		wait_for_barrier(t, insn, &part);
 }
@@ -349,6 +371,7 @@ void audit_access(struct thread *t, const struct insn *insn, uint64_t va, enum v
 		unlock_page(page);
 	}
 	t->accessed = true;
+	t->loaded |= insn->op.flags & TAGTSO_F_LOAD;
 	t->stored |= insn->op.flags & TAGTSO_F_STORE;
 	atomic_fetch_add_explicit(&t->process->accesses, 1, memory_order_relaxed);
 }
@@ -406,6 +429,7 @@ void audit_tag(struct thread *t, const struct insn *insn, uint64_t va, uint64_t 
 		struct page *page = audit_page(t->process, at);
 		struct granule *g = &page->granule[at / GRANULE % GRANULES];
 
+		tag = audit_tag_meant(t->process, tag);
 		t->stats[STAT_tag_writes]++;
 		lock_page(page);
 		if (g->tag != tag && audit_is_active(t->process))
@@ -438,7 +462,7 @@ static void empty(struct process *p, struct page *page)
 	for (unsigned i = 0; i < GRANULES; i++) {
 		close_phase(&page->granule[i], &phases);
 		close_whole(&page->granule[i], &whole);
-		page->granule[i] = (struct granule){ 0 };
+		page->granule[i] = (struct granule){ .tag = audit_tag_meant(p, TAG_NONE) };
 	}
 	page->seen = 0;
 	unlock_page(page);

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* QEMU TCG plugin: watches the guest memory accesses of processes under libtagtso.so, and checks I1, I2 and I3 from outside.
  *
- * qemu-system-aarch64 -plugin audit.so,out=FILE[,region=NAME:ELF]...[,routines=NAME:FROM:TO]...[,phase=N]
+ * qemu-system-aarch64 -plugin audit.so,out=FILE[,region=NAME:ELF]...[,routines=NAME:FROM:TO]...[,phase=N][,relax=LABEL]...
  *
  * FILE is written when the machine ends, as JSON: one object for each process that made a memfd named "tagtso", with the label of the mark program's run
  * (mark.c) in which it began. region as in count.c. routines: addresses in the file NAME (as its symbols have them) of the shim's tagtso_access_* routines.
- * phase: accesses of a phase of the oracle (1000000).
+ * phase: accesses of a phase of the oracle (1000000). relax: processes of this label are in mode relax.
  *
  * WHERE IT KNOWS IT FROM. Nothing is asked of the shim's tables.
  * - Threads: the kernel's task_struct, from its writes of SP_EL0; address spaces: its writes of TTBR0_EL1. A thread ends by exit().
@@ -24,6 +24,8 @@
  * - an access to a granule that another thread accessed plainly comes after a change of the tag, and a full barrier of that thread after the change;
  * - a tag that lets somebody in is written after that barrier;
  * - a new owner's access comes after a full barrier of its own, after the first tag write of the transition.
+ * In mode relax shared memory has tag 0, and a non-owner's access is ordered as the emulator emits it: a load may have acquire instead, or a DMB ISHLD since the
+ * thread's last load; an atomic operation may be AL, or a loop of exclusives. Accesses of code that QEMU does not check (LDAPUR, STLUR) are judged like all.
  * These are the rules of HACKING.md §6, checked in the order in which the machine executed; it need not go wrong to be told.
  *
  * Events of two processors are told in an order that can differ from the true one by what lies between an access and its callback. Those by which
@@ -480,6 +482,8 @@ static bool set_argument(const char *argument)
 		out_path = g_strdup(argument + strlen("out="));
 	else if (g_str_has_prefix(argument, "phase="))
 		audit_phase = strtoull(argument + strlen("phase="), NULL, 10);
+	else if (g_str_has_prefix(argument, "relax="))
+		audit_add_relaxed(argument + strlen("relax="));
 	else if (g_str_has_prefix(argument, "routines="))
 		return add_routines(argument + strlen("routines="));
 	else if (g_str_has_prefix(argument, "region="))
@@ -507,7 +511,7 @@ QEMU_PLUGIN_EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_
 			continue;
 		fprintf(stderr,
 		        "tagtso: audit plugin: %s: not understood: give out=FILE, region=NAME:ELF, "
-		        "routines=NAME:FROM:TO, phase=N\n",
+		        "routines=NAME:FROM:TO, phase=N, relax=LABEL\n",
 		        argv[i]);
 		return -1;
 	}

@@ -76,6 +76,7 @@ struct oracle {
 struct process {
 	unsigned number;
 	char *label;
+	bool relaxed; /* mode relax: tag 0 is that of shared memory, which is TAG_SHARED here too; accesses are ordered as emitted */
 	uint64_t space; /* TTBR0_EL1 */
 	uint64_t fd;    /* of the memfd */
 	_Atomic bool ended;
@@ -107,8 +108,8 @@ struct thread {
 	_Atomic uint8_t id;       /* its owner id, 0: none */
 	_Atomic bool exited;
 	/* program order, by the thread itself: accesses to guest memory since the last barrier that would order them */
-	bool stored, accessed;
-	bool stored_before, accessed_before; /* the same, as the instruction at hand found it */
+	bool loaded, stored, accessed;
+	bool loaded_before, stored_before, accessed_before; /* the same, as the instruction at hand found it */
 	struct pending {
 		const struct insn *insn; /* whose accesses wait for a barrier */
 		unsigned parts;
@@ -152,13 +153,18 @@ uint64_t audit_register(struct cpu *cpu, struct qemu_plugin_register *r);
 enum view audit_where(struct process *p, uint64_t va, uint64_t *offset);
 bool audit_is_code(struct process *p, uint64_t pc);
 struct page *audit_page(struct process *p, uint64_t offset);
+static inline uint8_t audit_tag_meant(const struct process *p, unsigned tag)
+{
+	return (uint8_t)(p->relaxed && tag == TAG_NONE ? TAG_SHARED : tag);
+}
 
 void audit_switched(struct cpu *cpu, uint64_t task);
 void audit_space(struct cpu *cpu, uint64_t ttbr0);
 void audit_syscall(struct cpu *cpu, uint64_t place);
 void audit_returned(struct cpu *cpu, uint64_t place);
 void audit_set_label(const char *label);
-extern GPtrArray *audit_processes; /* of struct process *, under audit_lock */
+void audit_add_relaxed(const char *label); /* processes of this label are in mode relax */
+extern GPtrArray *audit_processes;         /* of struct process *, under audit_lock */
 extern GMutex audit_lock;
 
 /* ---- the rules (audit-rules.c) -------------------------------------------------------------------------------------- */
