@@ -15,12 +15,11 @@ quiet() {
     "$@" >log 2>&1 || status=$?
     if [ "$status" = 0 ] && ! grep -qE '^not ok|lock rank|please report' log; then ok "$sentence"; else
         echo "status $status:"
-        grep -vE '^ok' log | tail -n 30
+        grep -vE '^ok' log | tail -n 30 | sed 's/^/  /'
         not_ok "$sentence"
     fi
 }
-quiet "the cells of the handler's table" "$TAGTSO_TESTS/cells"
-quiet "the cells with stretches" env TAGTSO_STRETCH=256 "$TAGTSO_TESTS/cells"
+quiet "the cells, with stretches" env TAGTSO_STRETCH=256 "$TAGTSO_TESTS/cells"
 quiet "a storm of signals, interpreted" env TAGTSO_THRESHOLD=0 "$TAGTSO_TESTS/storm" 100
 quiet "a storm of signals, rewritten" env TAGTSO_THRESHOLD=1 "$TAGTSO_TESTS/storm" 100
 quiet "native code in the window" "$TAGTSO_TESTS/native"
