@@ -174,7 +174,12 @@ label	tagtso_access_begin
 	load	ldr_h, ldr, h0, q0
 	load	ldr_s, ldr, s0, q0
 	load	ldr_d, ldr, d0, q0
-	load	ldr_q, ldr, q0, q0
+	/* x86's aligned 16 bytes are whole. LDR and STR of Q are two accesses of 8 bytes, LDP and STP of X within 16 aligned bytes are one where there is
+	 * FEAT_LSE2 (Arm ARM B2.2.1), which all processors with MTE have: Armv8.4 demands it. */
+	routine	ldr_q
+	ldp	x4, x5, [x0]
+	stp	x4, x5, [x1]
+	done	ldr_q
 
 	load_lane lane_b, ldrb, strb, w4
 	load_lane lane_h, ldrh, strh, w4
@@ -196,7 +201,10 @@ label	tagtso_access_begin
 	store	stlrh, ldrh, stlrh, w4
 	store	stlrw, ldr, stlr, w4
 	store	stlrx, ldr, stlr, x4
-	store	str_q, ldr, str, q0
+	routine	str_q
+	ldp	x4, x5, [x1]
+	stp	x4, x5, [x0]
+	done	str_q
 
 	store_pair stpw, w4, w5
 	store_pair stpx, x4, x5

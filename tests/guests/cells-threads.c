@@ -108,6 +108,91 @@ static void own_pages(void)
 	neighbours(PAGE / 8);
 }
 
+/* ---- single-copy atomicity ---- */
+
+/* One side is generated code that stores, or loads, values of two halves that are the same. The other is this program's own, unchecked and many times as fast, so that
+ * it meets what the first does in two parts. It has LDP and STP, since Q registers are loaded and stored in two parts: interpreted they are not, in islands they are
+ * as emitted. */
+enum { TWINS = 4000 };
+
+struct twins {
+	uint64_t *p, differ;
+	bool wide, stores;
+	atomic_bool done;
+};
+
+static uint64_t halves(const uint64_t *p, bool wide)
+{
+	uint64_t low, high;
+
+	if (wide)
+		__asm__ volatile("ldp %0, %1, [%2]" : "=&r"(low), "=&r"(high) : "r"(p) : "memory");
+	else
+		__asm__ volatile("ldr %0, [%2]\n\tror %1, %0, #32" : "=&r"(low), "=r"(high) : "r"(p) : "memory");
+	return low ^ high;
+}
+
+static void store_twins(uint64_t *p, bool wide, uint64_t value)
+{
+	if (wide)
+		__asm__ volatile("stp %0, %0, [%1]" : : "r"(value), "r"(p) : "memory");
+	else
+		__asm__ volatile("str %0, [%1]" : : "r"(value << 32 | (uint32_t)value), "r"(p) : "memory");
+}
+
+static void *other_side(void *arg)
+{
+	struct twins *t = arg;
+
+	__asm__ volatile("msr tco, #1" ::: "memory");
+	for (uint64_t i = 1; !atomic_load_explicit(&t->done, memory_order_relaxed); i++) {
+		if (t->stores)
+			store_twins(t->p, t->wide, i);
+		else
+			t->differ |= halves(t->p, t->wide);
+	}
+	__asm__ volatile("msr tco, #0" ::: "memory");
+	return NULL;
+}
+
+static void no_halves(uint64_t *p, const struct snippet *snippet, bool wide, bool stores, const char *what)
+{
+	struct twins t = { .p = p, .wide = wide, .stores = stores };
+	struct code code = cells_emit(snippet);
+	uint64_t differ;
+	pthread_t thread;
+
+	plant(p, 0);
+	plant(p + 1, 0);
+	pthread_create(&thread, NULL, other_side, &t);
+	differ = code.fn(p, TWINS, 0);
+	atomic_store(&t.done, true);
+	pthread_join(thread, NULL);
+	SAME(differ | t.differ, 0, what);
+}
+
+static void whole_words(void)
+{
+	static struct worker other;
+	uint64_t *p;
+
+	cells_worker_start(&other);
+	p = cells_shared(&other);
+	no_halves(p, &snippet_write_twins, false, false, "what differs between the halves of 8 bytes stored");
+	no_halves(p, &snippet_read_twins, false, true, "what differs between the halves of 8 bytes loaded");
+}
+
+static void whole_vectors(void)
+{
+	static struct worker other;
+	uint64_t *p;
+
+	cells_worker_start(&other);
+	p = cells_shared(&other);
+	no_halves(p, &snippet_write_twins_q, true, false, "what differs between the halves of 16 bytes stored");
+	no_halves(p, &snippet_read_twins_q, true, true, "what differs between the halves of 16 bytes loaded");
+}
+
 /* ---- messages ---- */
 
 static void messages(void)
@@ -341,6 +426,11 @@ const struct test cells_threads[] = {
 	TEST("hammer-pair", "exclusive pairs that are stored back when the comparison fails count exactly", hammer_pair,
 	     NULL),
 	TEST("hammer-never", "atomics count exactly while no site is rewritten", hammer_all, "TAGTSO_THRESHOLD=0"),
+	TEST("whole", "8 bytes are stored and loaded whole, interpreted", whole_words,
+	     "TAGTSO_THRESHOLD=0 TAGTSO_RUN=0 TAGTSO_HANDOVERS=0", { "interpreted_ordered", '>', 2 * TWINS }),
+	TEST("whole-islands", "and in islands", whole_words, "TAGTSO_HANDOVERS=0", { "sites_rewritten", '>', 1 }),
+	TEST("whole-vectors", "16 aligned bytes of a vector are stored and loaded whole, interpreted", whole_vectors,
+	     "TAGTSO_THRESHOLD=0 TAGTSO_RUN=0 TAGTSO_HANDOVERS=0", { "interpreted_ordered", '>', 2 * TWINS }),
 	TEST("busy-granule", "two threads on one granule that is in transition all the time do not disturb each other",
 	     busy_granule, "TAGTSO_HANDOVERS=255 TAGTSO_THRESHOLD=0", { "handovers", '>', 2 }),
 	TEST("busy-page", "eight threads on one page that is in transition all the time do not disturb each other",

@@ -64,7 +64,8 @@ extern const struct snippet snippet_ldr, snippet_str, snippet_ldrb, snippet_strh
 	snippet_ld1r, snippet_ldadd, snippet_swpa, snippet_casal, snippet_caspal, snippet_stlr, snippet_ldapr,
 	snippet_llsc, snippet_add_ldadd, snippet_add_cas, snippet_add_llsc, snippet_add_pair, snippet_add_plain,
 	snippet_produce, snippet_consume, snippet_ld2, snippet_st2, snippet_sve_load, snippet_ldr_str,
-	snippet_ldr_ldadd, snippet_zva, snippet_copy, snippet_fill, snippet_sum;
+	snippet_ldr_ldadd, snippet_zva, snippet_copy, snippet_fill, snippet_sum, snippet_write_twins,
+	snippet_read_twins, snippet_write_twins_q, snippet_read_twins_q;
 
 /* A copy of a snippet. Called as fn(pointer, a, b). */
 struct code {
