@@ -177,7 +177,8 @@ static void on_timer(int signo, siginfo_t *info, void *context)
 	(void)signo;
 	(void)info;
 	self->counts.signals++;
-	arm(self);
+	if (self->interval)
+		arm(self);
 	if (s.word && (s.word->flags & WORD_GUEST)) {
 		self->counts.inside++;
 		check_registers(&s);

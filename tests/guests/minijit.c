@@ -14,6 +14,7 @@
  *   --signals=     a signal to each thread so many microseconds after the one before (0 = none)
  *   --memory=      of the code: rwx; dual: written by another mapping; flip: mprotect between writing and running
  *   --remap=       code is unmapped and mapped again for every so-many-th program (0 = never)
+ *   --step         one thread gets signals at any of its instructions, islands included, from a process that traces it
  *   --unaligned, --faults, --onstack, --jumps, --relink (a thread that relinks blocks while they run), --own-registers (all of the
  *   emulator's, x8 and x9 too), --print (the programs)
  *
@@ -255,11 +256,13 @@ static void execute(struct thread *t, struct slot *s)
 	t->resume = s->table[0];
 	sigsetjmp(t->again, 1); /* a handler comes back here, having changed `resume` */
 	atomic_store_explicit(&t->running, s, memory_order_relaxed);
+	step_inside(s, true);
 	emit_enter(s, &t->state, t->resume);
 	while (t->state.exit != EXIT_END) {
 		t->resume = follow(s, (unsigned)t->state.exit);
 		emit_enter(s, &t->state, t->resume);
 	}
+	step_inside(s, false);
 	atomic_store_explicit(&t->running, NULL, memory_order_relaxed);
 }
 
@@ -394,6 +397,8 @@ static void *run(void *argument)
 	bool may_be_common = options.common && options.threads > 1 && !strcmp(options.program, "random");
 
 	signals_thread(t, options.interval);
+	if (options.step)
+		step_thread();
 	for (unsigned g = 0; g < options.generations; g++) {
 		if (may_be_common && g % options.common == options.common - 1)
 			run_common(t, g);
@@ -436,12 +441,25 @@ static enum memory memory_by_name(const char *name)
 static void parse(int argc, char **argv)
 {
 	static const struct option table[] = {
-		{ "flavour", 1, NULL, 'f' },       { "threads", 1, NULL, 't' },   { "generations", 1, NULL, 'g' },
-		{ "iterations", 1, NULL, 'i' },    { "seed", 1, NULL, 's' },      { "program", 1, NULL, 'p' },
-		{ "common", 1, NULL, 'c' },        { "signals", 1, NULL, 'S' },   { "memory", 1, NULL, 'm' },
-		{ "remap", 1, NULL, 'r' },         { "unaligned", 0, NULL, 'u' }, { "faults", 0, NULL, 'F' },
-		{ "onstack", 0, NULL, 'o' },       { "jumps", 0, NULL, 'j' },     { "relink", 0, NULL, 'l' },
-		{ "own-registers", 0, NULL, 'R' }, { "print", 0, NULL, 'P' },     { NULL, 0, NULL, 0 },
+		{ "flavour", 1, NULL, 'f' },
+		{ "threads", 1, NULL, 't' },
+		{ "generations", 1, NULL, 'g' },
+		{ "iterations", 1, NULL, 'i' },
+		{ "seed", 1, NULL, 's' },
+		{ "program", 1, NULL, 'p' },
+		{ "common", 1, NULL, 'c' },
+		{ "signals", 1, NULL, 'S' },
+		{ "memory", 1, NULL, 'm' },
+		{ "remap", 1, NULL, 'r' },
+		{ "unaligned", 0, NULL, 'u' },
+		{ "faults", 0, NULL, 'F' },
+		{ "onstack", 0, NULL, 'o' },
+		{ "jumps", 0, NULL, 'j' },
+		{ "relink", 0, NULL, 'l' },
+		{ "own-registers", 0, NULL, 'R' },
+		{ "print", 0, NULL, 'P' },
+		{ "step", 0, NULL, 'T' },
+		{ NULL, 0, NULL, 0 },
 	};
 	struct options *o = &options;
 	int c;
@@ -499,6 +517,9 @@ static void parse(int argc, char **argv)
 		case 'P':
 			o->print = true;
 			break;
+		case 'T':
+			o->step = true;
+			break;
 		default:
 			usage("unknown option");
 		}
@@ -507,6 +528,11 @@ static void parse(int argc, char **argv)
 		usage("a count of nothing, or something that is no option");
 	if (!flavour_set(o->flavour, o->own_registers))
 		usage(o->flavour);
+	if (o->step && (o->threads != 1 || o->interval || o->jumps))
+		usage("step by step: one thread, and no other signals");
+	/* what FEX's handler writes it writes into code that runs */
+	if (o->unaligned && o->memory == FLIP && flavour.emulator == FEX)
+		usage("fex writes into its code");
 	if (!strcmp(o->program, "ring") && o->threads % 2)
 		usage("ring needs pairs of threads");
 }
@@ -574,6 +600,8 @@ int main(int argc, char **argv)
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	parse(argc, argv);
+	if (options.step)
+		step_prepare();
 	signals_install(options.onstack);
 	make_memory();
 	seed = options.seed;
@@ -589,6 +617,7 @@ int main(int argc, char **argv)
 		     regions[REGION_SHARED].shadow, RING);
 	counts = total(&faults);
 	report(&counts);
+	step_report();
 	if (counts.faults != faults)
 		wrong("%llu faults, not %llu", (unsigned long long)counts.faults, (unsigned long long)faults);
 	if (options.interval && counts.inside < options.threads)

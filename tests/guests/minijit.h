@@ -281,6 +281,12 @@ void signals_install(bool onstack);
 void signals_thread(struct thread *t, unsigned interval_us);
 void signals_thread_end(struct thread *t);
 
+/* --step: before anything else; at the start of the thread that is followed; around generated code; at the end. */
+void step_prepare(void);
+void step_thread(void);
+void step_inside(const struct slot *slot, bool inside);
+void step_report(void);
+
 /* Says what is wrong; from handlers too. The first few are printed, all are counted. */
 void wrong(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
@@ -295,7 +301,7 @@ extern struct options {
 	unsigned threads, generations, interval, iterations, remap, common;
 	enum memory { RWX, DUAL, FLIP } memory;
 	uint64_t seed;
-	bool onstack, unaligned, faults, jumps, print, own_registers, relink;
+	bool onstack, unaligned, faults, jumps, print, own_registers, relink, step;
 } options;
 
 #endif
