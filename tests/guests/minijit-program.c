@@ -425,6 +425,30 @@ static unsigned ring_wait(struct program *p, bool receiver)
 	return again;
 }
 
+void program_each(struct program *p, unsigned iterations)
+{
+	unsigned again;
+
+	p->n = 0;
+	for (unsigned i = 0; i < 5; i++)
+		movi(p, i, i * 0x0123456789abcdef);
+	movi(p, R_OUTER, iterations);
+	again = p->n;
+	add(p, G_TWIN);
+	branch(p, G_PUSH, 2);
+	two(p, G_PUSH2, 1, 3);
+	two(p, G_POP2, 3, 1);
+	branch(p, G_POP, 2);
+	add(p, G_TWINX);
+	memory(p, G_VLOAD, 16, 1, R_PRIVATE, 32);
+	memory(p, G_VSTORE, 16, 1, R_PRIVATE, 48);
+	memory(p, G_LOAD, 1, 1, R_PRIVATE, 65);
+	memory(p, G_CMPXCHG, 4, 2, R_PRIVATE, 80);
+	p->insn[p->n - 1].rd = 3;
+	lead(p, branch(p, G_DJNZ, R_OUTER), again);
+	add(p, G_END);
+}
+
 void program_small(struct program *p, uint64_t seed, unsigned iterations)
 {
 	struct mix mix = { .iterations = iterations };

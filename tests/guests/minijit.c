@@ -9,7 +9,7 @@
  *   --generations= programs of each thread (20)
  *   --iterations=  of a program's loop (24)
  *   --seed=        of everything
- *   --program=     random; small: some random accesses of private memory; private: always the same ones; ring: messages from even threads to odd ones
+ *   --program=     random; small: some random accesses of private memory; private: always the same ones; each: one of each kind; ring: messages from even threads to odd ones
  *   --common=      every so-many-th program is run by all threads, from one copy of its code (4, 0 = none)
  *   --signals=     a signal to each thread so many microseconds after the one before (0 = none)
  *   --memory=      of the code: rwx; dual: written by another mapping; flip: mprotect between writing and running
@@ -328,6 +328,8 @@ static void make_program(struct program *p, uint64_t seed, unsigned thread)
 		program_ring(p, options.iterations, thread % 2);
 	else if (!strcmp(options.program, "private"))
 		program_private(p, options.iterations);
+	else if (!strcmp(options.program, "each"))
+		program_each(p, options.iterations);
 	else if (!strcmp(options.program, "small"))
 		program_small(p, seed, options.iterations);
 	else

@@ -126,6 +126,8 @@ struct mix {
 void program_random(struct program *p, uint64_t seed, const struct mix *mix);
 /* Loads, stores, push and pop on private memory alone. */
 void program_private(struct program *p, unsigned iterations);
+/* One of each kind of access to private memory, those first that handlers can check most of. */
+void program_each(struct program *p, unsigned iterations);
 /* A few random accesses of private memory, in a loop. */
 void program_small(struct program *p, uint64_t seed, unsigned iterations);
 /* Even threads send words to their odd neighbours through a ring; `receiver`: the neighbour's part. Result in r0. */

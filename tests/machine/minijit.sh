@@ -47,6 +47,8 @@ flavour() { # NAME
     at_least "$mode, $1: handlers jumped out" "$(said out)" 5
     right "$mode, $1: and in a loop that is all islands" --flavour="$1" --threads=2 --program=private --generations=1 --iterations=4000 --signals=300
     at_least "$mode, $1: signals came there" "$(said 'generated code')" 100
+    TAGTSO_THRESHOLD=1 right "$mode, $1: and at any word of an island" --flavour="$1" --threads=1 --program=each --generations=1 --iterations=6 --step
+    at_least "$mode, $1: signals came in islands" "$(said 'in islands')" 20
     right "$mode, $1: a ring of messages between two threads" --flavour="$1" --program=ring --generations=2 --iterations=500
 }
 
