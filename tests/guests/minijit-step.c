@@ -71,8 +71,8 @@ static int at_step(struct follower *f)
 	bool in_island = pc >= share->islands && pc < share->end;
 
 	share->steps++;
-	/* A step takes long enough in an emulated machine: most signals are for islands. */
-	if (pc < share->code || pc >= share->end || random_next(&f->seed) % (in_island ? 2 : 16))
+	/* A step takes long enough in an emulated machine: most signals are for islands. Not too many: each before the access begins the island again. */
+	if (pc < share->code || pc >= share->end || random_next(&f->seed) % (in_island ? 8 : 32))
 		return 0;
 	share->injected++;
 	share->in_islands += in_island;

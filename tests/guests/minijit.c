@@ -530,8 +530,9 @@ static void parse(int argc, char **argv)
 		usage("a count of nothing, or something that is no option");
 	if (!flavour_set(o->flavour, o->own_registers))
 		usage(o->flavour);
-	if (o->step && (o->threads != 1 || o->interval || o->jumps))
-		usage("step by step: one thread, and no other signals");
+	/* a step ends the processor's exclusive monitor: a loop of exclusives would go on for ever */
+	if (o->step && (o->threads != 1 || o->interval || o->jumps || flavour.llsc))
+		usage("step by step: one thread, no other signals, no exclusives");
 	/* what FEX's handler writes it writes into code that runs */
 	if (o->unaligned && o->memory == FLIP && flavour.emulator == FEX)
 		usage("fex writes into its code");
