@@ -35,7 +35,7 @@ flavour() { # NAME
     local threads
     for threads in 1 2 4 8; do
         right "$mode, $1, $threads threads: results are those of the reference" --flavour="$1" --threads=$threads --generations=4
-        at_least "$mode, $1, $threads threads: sites were rewritten" "$(counter sites_rewritten)" $((20 * threads))
+        at_least "$mode, $1, $threads threads: sites were rewritten" "$(counter sites_rewritten)" $((10 * threads))
     done
     right "$mode, $1: faults in rewritten accesses are at the emitted instruction, with its address and its registers" \
         --flavour="$1" --threads=2 --generations=4 --faults
