@@ -45,6 +45,16 @@ AC_DEFUN([TAGTSO_TRY_LIBRARY], [
 		$3="-l$1 $4"], [], [$4])
 ])
 
+# TAGTSO_CAPSTONE_ARCHIVE: what the preload has of Capstone, so that no other version of it in the process is in the way.
+AC_DEFUN([TAGTSO_CAPSTONE_ARCHIVE], [
+	AC_ARG_VAR([CAPSTONE_ARCHIVE], [libcapstone.a, position-independent])
+	AC_MSG_CHECKING([for libcapstone.a])
+	AS_IF([test -z "$CAPSTONE_ARCHIVE"], [CAPSTONE_ARCHIVE=`$CC $CFLAGS -print-file-name=libcapstone.a`])
+	AS_IF([test ! -r "$CAPSTONE_ARCHIVE"], [AC_MSG_RESULT([no])
+		AC_MSG_ERROR([libcapstone.a not found for $host: install libcapstone-dev])])
+	AC_MSG_RESULT([$CAPSTONE_ARCHIVE])
+])
+
 # TAGTSO_JEMALLOC: the archive that is linked in hidden (alloc/jemalloc.am). Its extent hooks need 5.3.
 AC_DEFUN([TAGTSO_JEMALLOC], [
 	AC_ARG_VAR([JEMALLOC_PIC], [libjemalloc_pic.a, 5.3 or later])
