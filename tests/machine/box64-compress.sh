@@ -11,22 +11,8 @@ awk 'BEGIN { x = 17; for (n = 0; n < 60000; n++) { x = x * 16807 % 2147483647; p
 gzip -9 -n -c "$amd64/bash" | head -c 300000 >noise
 cat text noise text | head -c 1300000 >data
 
-# compare NAME COMMAND…
-compare() {
-    local name=$1 run good=0
-    shift
-    without "$@" <data >wanted || echo "without the preload: status $?"
-    for ((run = 1; run <= RUNS; run++)); do
-        if with "$@" <data >got 2>err && cmp -s got wanted; then good=$((good + 1)); else
-            echo "run $run: $(wc -c <got) bytes, wanted $(wc -c <wanted); first difference: $(cmp got wanted 2>&1); errors:"
-            head -n 5 err
-        fi
-    done
-    is "$name: byte-identical in $RUNS of $RUNS runs" "$good" "$RUNS"
-}
-
-compare "zstd -T2" "$amd64/zstd" -3 -T2 -B512K -c
-compare "pigz -p 2" "$amd64/pigz" -p 2 -n -c
+compare_runs "zstd -T2" "$amd64/zstd" -3 -T2 -B512K -c
+compare_runs "pigz -p 2" "$amd64/pigz" -p 2 -n -c
 is "zstd and pigz: every run was active" "$(grep -l '"state": *"active"' reports/* | wc -l)" "$((2 * RUNS))"
 at_least "zstd and pigz: sites were rewritten" sites_rewritten "$RUNS"
 at_least "zstd and pigz: accesses were interpreted" interpreted_plain "$RUNS"

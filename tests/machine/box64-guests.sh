@@ -10,7 +10,6 @@ if [ ! -d "$guests" ]; then
 fi
 for program in faults forks heap calls atomics memory signals; do guest "$program"; done
 
-status_of() { "$@" >/dev/null 2>&1; echo $?; }
 for way in 0 42 255 _exit abort term segv; do
     is "a guest with two threads that ends by $way has the same status" "$(status_of with "$guests/ends" "$way")" "$(status_of without "$guests/ends" "$way")"
 done
