@@ -94,6 +94,14 @@ static bool probe(void)
 	return true;
 }
 
+static void fail(const char *what, int e)
+{
+	char why[160];
+
+	tagtso_format(why, sizeof(why), "%s failed: error %d (%s)", what, -e, strerrordesc_np(-e));
+	stay_inert(0, strdup(why), "see libtagtso(7), START-UP");
+}
+
 static bool set_up(void)
 {
 	const char *what = "";
@@ -116,14 +124,9 @@ static bool set_up(void)
 		what = "installing the SIGSEGV handler";
 		e = tagtso_signals_install(tagtso_trap);
 	}
-	if (e) {
-		char why[160];
-
-		tagtso_format(why, sizeof(why), "%s failed: error %d (%s)", what, -e, strerrordesc_np(-e));
-		stay_inert(0, strdup(why), "see libtagtso(7), START-UP");
-		return false;
-	}
-	return true;
+	if (e)
+		fail(what, e);
+	return !e;
 }
 
 /* Which mode is in force for this profile; NULL = inert, and said why. */
@@ -158,6 +161,17 @@ static const char *ordering(void)
 	return tagtso_shared_tag ? "halfst" : "emitted";
 }
 
+/* Before anything is installed. What it changes in the emulator's text stays, and does nothing as long as nothing is active. */
+static bool attach(const struct tagtso_profile *profile)
+{
+	const char *what = "";
+	int e = profile->attach ? profile->attach(&what) : 0;
+
+	if (e)
+		fail(what, e);
+	return !e;
+}
+
 static void set_environment(const struct tagtso_profile *profile)
 {
 	for (const char *const(*e)[2] = profile->environment; e && (*e)[0]; e++)
@@ -178,7 +192,7 @@ static void decide(void)
 		return;
 	}
 	mode = choose_mode(profile);
-	if (!mode || !probe() || !set_up()) {
+	if (!mode || !probe() || !attach(profile) || !set_up()) {
 		mode = "off";
 		return;
 	}

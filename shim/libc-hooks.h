@@ -18,4 +18,9 @@ void *tagtso_libc_substitute(void *real);
  * refused), with the kernel's result (-errno) in *result. `ra` is the address that the caller of syscall() returns to. Defined by the memory hooks. */
 bool tagtso_syscall_hook(long nr, const long args[6], uintptr_t ra, long *result);
 
+/* A system call by a function of the emulator's own, which takes `context` besides: with guest pointers moved to the alias as syscalls.def says, and what
+ * comes back in copies put in its place. `real` gives -1 and errno, which is kept. Numbers that start processes or threads or change mappings are not for it. */
+typedef long tagtso_syscall_way(void *context, long nr, long a, long b, long c, long d, long e, long f);
+long tagtso_syscall_by(tagtso_syscall_way *real, void *context, long nr, const long given[6]);
+
 #endif

@@ -24,6 +24,7 @@
 enum {
 	CODE_MIN = 128 * 1024, /* smaller RWX mappings are call bridges, not translated code */
 	ISLANDS_PER_CODE = 4,  /* bytes of island space per byte of generated code; address space until used */
+	REACH = 128 << 20,     /* of a branch */
 };
 
 static long kernel_mmap(const struct tagtso_mmap *m, uint64_t len)
@@ -31,25 +32,42 @@ static long kernel_mmap(const struct tagtso_mmap *m, uint64_t len)
 	return tagtso_sys(__NR_mmap, m->addr, len, m->prot, m->flags, m->fd, m->off);
 }
 
-/* Generated code gets island space right behind it, in the same mapping, so that every site is in reach of a branch. */
+/* Where the islands of generated code are: bytes before it, and behind it. Right behind it they are in reach of every site of a small mapping. A large one is
+ * filled from its start, whose sites reach half of what a branch can before it; what lies in the other half reaches less and less of that. */
+static void place_islands(uint64_t len, uint64_t *before, uint64_t *behind)
+{
+	*before = *behind = 0;
+	if (!tagtso_knobs.threshold)
+		return; /* it is still known as the guest's code: whose malloc calls are whose */
+	if (len * (1 + ISLANDS_PER_CODE) <= REACH)
+		*behind = len * ISLANDS_PER_CODE;
+	else
+		*before = REACH / 2;
+}
+
+/* Generated code gets island space beside it, in the same mapping, so that sites are in reach of a branch. Islands are executable from the start; an emulator
+ * may make its code so later. */
 static long map_code(const struct tagtso_mmap *m)
 {
-	uint64_t len = tagtso_page_up(m->len), islands = len * ISLANDS_PER_CODE;
+	const int all = PROT_READ | PROT_WRITE | PROT_EXEC;
+	uint64_t len = tagtso_page_up(m->len), before, behind;
 
 	if (m->len < CODE_MIN)
 		return kernel_mmap(m, m->len);
-	if (!tagtso_knobs.threshold)
-		islands = 0; /* it is still known as the guest's code: whose malloc calls are whose */
-	long r = kernel_mmap(m, len + islands);
+	place_islands(len, &before, &behind);
+	long r = kernel_mmap(m, before + len + behind);
 
 	if (tagtso_sys_failed(r))
 		return kernel_mmap(m, m->len);
-	int e = tagtso_patch_add_code((uint64_t)r, len, (uint64_t)r + len, islands);
+	uint64_t code = (uint64_t)r + before, islands = before ? (uint64_t)r : code + len;
+	int e = (m->prot & all) == all ? 0 : (int)tagtso_sys(__NR_mprotect, islands, before + behind, all);
 
+	if (!e)
+		e = tagtso_patch_add_code(code, len, islands, before + behind);
 	if (e)
-		TAGTSO_SAY(1, "generated code at %lx: not registered: error %d: it stays as emitted", (unsigned long)r,
-		           -e);
-	return r;
+		TAGTSO_SAY(1, "generated code at %lx: not registered: error %d: it stays as emitted",
+		           (unsigned long)code, -e);
+	return (long)code;
 }
 
 /* Regular files only: a private mapping of a device is whatever the device says it is. */

@@ -9,10 +9,7 @@
 #include "knobs.h"
 #include "next.h"
 
-struct range {
-	uint64_t from, to;
-};
-static struct range program; /* the main program's text, by its program headers; written at start-up */
+static struct tagtso_range program; /* the main program's text, by its program headers; written at start-up */
 
 static int find_text(struct dl_phdr_info *info, size_t size, void *arg)
 {
@@ -22,25 +19,23 @@ static int find_text(struct dl_phdr_info *info, size_t size, void *arg)
 		const ElfW(Phdr) *p = &info->dlpi_phdr[i];
 
 		if (p->p_type == PT_LOAD && (p->p_flags & PF_X))
-			program = (struct range){ info->dlpi_addr + p->p_vaddr,
-				                  info->dlpi_addr + p->p_vaddr + p->p_memsz };
+			program = (struct tagtso_range){ info->dlpi_addr + p->p_vaddr,
+				                         info->dlpi_addr + p->p_vaddr + p->p_memsz };
 	}
 	return 1; /* the main program comes first */
 }
 
-bool tagtso_profile_is_text(uint64_t pc)
+struct tagtso_range tagtso_profile_text(void)
 {
-	return pc >= program.from && pc < program.to;
+	return program;
 }
 
-/* --- box64 --------------------------------------------------------------------------------------------------------
- * All its mmap calls arrive by syscall(): InternalMmap is a tail call, so the caller that we see is InternalMmap's own. The guest's mmap and its
- * raw system call pass through the exported box_mmap. Its ELF loader reserves an image without access and then maps
- * segments MAP_FIXED; guest stacks are MAP_GROWSDOWN; generated code is RWX, anonymous, not fixed. */
+bool tagtso_profile_is_text(uint64_t pc)
+{
+	return tagtso_in_range(&program, pc);
+}
 
-static struct range box_mmap_range; /* written at start-up */
-
-static bool symbol_range(const char *name, struct range *range)
+bool tagtso_symbol_range(const char *name, struct tagtso_range *range)
 {
 	Dl_info info;
 	const ElfW(Sym) *symbol = NULL;
@@ -48,13 +43,20 @@ static bool symbol_range(const char *name, struct range *range)
 
 	if (!at || !dladdr1(at, &info, (void **)&symbol, RTLD_DL_SYMENT) || !symbol)
 		return false;
-	*range = (struct range){ (uint64_t)at, (uint64_t)at + symbol->st_size };
+	*range = (struct tagtso_range){ (uint64_t)at, (uint64_t)at + symbol->st_size };
 	return symbol->st_size != 0;
 }
 
+/* --- box64 --------------------------------------------------------------------------------------------------------
+ * All its mmap calls arrive by syscall(): InternalMmap is a tail call, so the caller that we see is InternalMmap's own. The guest's mmap and its
+ * raw system call pass through the exported box_mmap. Its ELF loader reserves an image without access and then maps
+ * segments MAP_FIXED; guest stacks are MAP_GROWSDOWN; generated code is RWX, anonymous, not fixed. */
+
+static struct tagtso_range box_mmap_range; /* written at start-up */
+
 static bool box64_recognise(void)
 {
-	return symbol_range("box_mmap", &box_mmap_range);
+	return tagtso_symbol_range("box_mmap", &box_mmap_range);
 }
 
 static enum tagtso_memory box64_classify(const struct tagtso_mmap *m)
@@ -62,7 +64,7 @@ static enum tagtso_memory box64_classify(const struct tagtso_mmap *m)
 	const int all = PROT_READ | PROT_WRITE | PROT_EXEC;
 	bool private_anonymous = m->fd == -1 && (m->flags & MAP_ANONYMOUS) && (m->flags & MAP_PRIVATE);
 
-	if (m->caller > box_mmap_range.from && m->caller < box_mmap_range.to)
+	if (tagtso_in_range(&box_mmap_range, m->caller))
 		return TAGTSO_MEMORY_GUEST;
 	if (!private_anonymous)
 		return (m->flags & MAP_FIXED) && (m->flags & MAP_PRIVATE) ? TAGTSO_MEMORY_GUEST : TAGTSO_MEMORY_HOST;
@@ -102,6 +104,15 @@ static const struct tagtso_profile profiles[] = {
 	                            .scratch = { 8, 9, 29 },
 	                            .stretch = 256,
 	                            .environment = box64_environment },
+	[TAGTSO_EMULATOR_QEMU_USER] = { .name = "qemu-user",
+	                                .recognise = tagtso_qemu_recognise,
+	                                .classify = tagtso_qemu_classify,
+	                                .emits_ordered = true,
+	                                .may_relax = true,
+	                                .scratch = { 18, 30 },
+	                                .stretch = 1,
+	                                .attach = tagtso_qemu_attach,
+	                                .own_thread = tagtso_qemu_own_thread },
 	[TAGTSO_EMULATOR_GENERIC] = { .name = "generic",
 	                              .classify = generic_classify,
 	                              .may_relax = true,

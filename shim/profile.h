@@ -35,12 +35,34 @@ struct tagtso_profile {
 	 * threads may run it, no branch but an indirect one leads from one block to another, and a block is written as a whole. */
 	unsigned stretch;
 	const char *const (*environment)[2]; /* name, value; ends with NULL: set before the emulator reads it */
+	/* Takes hold of what no interposed function sees; NULL = nothing. At start-up, before anything is installed. 0, or -errno with *what. */
+	int (*attach)(const char **what);
+	/* Whether a thread that is created by a call from there is the emulator's own, and never runs guest code; NULL = none is. */
+	bool (*own_thread)(uint64_t caller);
 };
+
+/* A part of the emulator's text. */
+struct tagtso_range {
+	uint64_t from, to;
+};
+static inline bool tagtso_in_range(const struct tagtso_range *range, uint64_t pc)
+{
+	return pc >= range->from && pc < range->to;
+}
+/* The function or object that the main program exports by this name; false if there is none. */
+bool tagtso_symbol_range(const char *name, struct tagtso_range *range);
+
+/* QEMU's user-mode emulation (qemu-arm64.c). */
+bool tagtso_qemu_recognise(void);
+enum tagtso_memory tagtso_qemu_classify(const struct tagtso_mmap *m);
+int tagtso_qemu_attach(const char **what);
+bool tagtso_qemu_own_thread(uint64_t caller);
 
 /* By TAGTSO_EMULATOR's index; for `auto` the first that recognises the process, or NULL. */
 const struct tagtso_profile *tagtso_profile_find(unsigned emulator);
 
-/* Whether an address is in the text of the main program: the emulator's own. */
+/* The text of the main program, with what else is in its executable segment; and whether an address is in it. */
+struct tagtso_range tagtso_profile_text(void);
 bool tagtso_profile_is_text(uint64_t pc);
 
 #endif

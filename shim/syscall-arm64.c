@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* syscall(): the emulator's and the guest's raw system calls, with guest pointers moved to the alias as syscalls.def says. */
+/* syscall(), and what emulators have in its place: the emulator's and the guest's raw system calls, with guest pointers moved to the alias as syscalls.def says. */
 #include "caller.h"
 #include "libc-nested.h"
 #include "libc-wrap.h"
@@ -506,22 +506,49 @@ static void move_back(const struct call *call, const struct moved *m, const long
 	}
 }
 
+static void begin(struct moved *m, const struct call *call, const long given[6], long passed[6])
+{
+	tagtso_bounce_begin(&m->bounce);
+	m->requests.n = 0;
+	for (int i = 0; i < 6; i++)
+		passed[i] = move_argument(m, &call->arg[i], i, given);
+}
+
+static void end(struct moved *m, const struct call *call, const long given[6], const long passed[6], long result)
+{
+	int keep = errno;
+
+	move_back(call, m, given, passed, result);
+	tagtso_bounce_end(&m->bounce);
+	errno = keep;
+}
+
 static long __attribute__((noinline))
 call_moved(syscall_function *real, const struct call *call, long nr, const long given[6])
 {
 	long passed[6], result;
 	struct moved m;
-	int keep;
 
-	tagtso_bounce_begin(&m.bounce);
-	m.requests.n = 0;
-	for (int i = 0; i < 6; i++)
-		passed[i] = move_argument(&m, &call->arg[i], i, given);
+	begin(&m, call, given, passed);
 	result = real(nr, passed[0], passed[1], passed[2], passed[3], passed[4], passed[5]);
-	keep = errno;
-	move_back(call, &m, given, passed, result);
-	tagtso_bounce_end(&m.bounce);
-	errno = keep;
+	end(&m, call, given, passed, result);
+	return result;
+}
+
+static const struct call *find_call(long nr)
+{
+	return (unsigned long)nr < NCALLS && calls[nr].known ? &calls[nr] : &unknown;
+}
+
+long tagtso_syscall_by(tagtso_syscall_way *real, void *context, long nr, const long given[6])
+{
+	const struct call *call = find_call(nr);
+	long passed[6], result;
+	struct moved m;
+
+	begin(&m, call, given, passed);
+	result = real(context, nr, passed[0], passed[1], passed[2], passed[3], passed[4], passed[5]);
+	end(&m, call, given, passed, result);
 	return result;
 }
 
@@ -560,7 +587,7 @@ static bool keeps_pointer(long nr)
 long tagtso_w_syscall(long nr, long a, long b, long c, long d, long e, long f)
 {
 	syscall_function *real = tagtso_real(TAGTSO_FN_syscall);
-	const struct call *call = (unsigned long)nr < NCALLS && calls[nr].known ? &calls[nr] : &unknown;
+	const struct call *call = find_call(nr);
 
 	if (call->offered) {
 		struct answer answer =

@@ -18,6 +18,7 @@
 #include "../alloc/tags.h"
 #include "../alloc/window.h"
 #include "../interp/patch.h"
+#include "caller.h"
 #include "export.h"
 #include "native.h"
 #include "next.h"
@@ -75,14 +76,25 @@ void tagtso_wake(void)
 	           (unsigned long)TAGTSO_STAT(window_bytes));
 }
 
-void tagtso_thread_begin(void)
+/* Its creator may have blocked everything by a way that no hook sees. */
+static void unblock(void)
 {
 	tagtso_sigmask set = TAGTSO_SIGBIT(SIGSEGV) | TAGTSO_SIGBIT(SIGBUS);
 
-	/* its creator may have blocked everything by a way that no hook sees */
 	tagtso_sys(__NR_rt_sigprocmask, SIG_UNBLOCK, &set, NULL, sizeof(set));
+}
+
+void tagtso_thread_begin(void)
+{
+	unblock();
 	TAGTSO_COUNT(threads);
 	tagtso_owner_lease();
+}
+
+static void own_thread_begin(void)
+{
+	unblock();
+	tagtso_owner_none();
 }
 
 void tagtso_sleep_in_child(void)
@@ -119,6 +131,29 @@ static void *begin_pthread(void *p)
 	return s.pthread(s.arg);
 }
 
+/* A thread that never runs guest code: no reason to wake. Its accesses are checked all the same, and it owns nothing (I1). */
+static void *begin_own(void *p)
+{
+	struct start s = take_start(p);
+
+	own_thread_begin();
+	return s.pthread(s.arg);
+}
+
+static bool is_own(uint64_t caller)
+{
+	return tagtso_profile->own_thread && tagtso_profile->own_thread(tagtso_plain_address(caller));
+}
+
+static int create_own(pthread_t *thread, const pthread_attr_t *attributes, struct start *s)
+{
+	int e = real_pthread_create(thread, attributes, begin_own, s);
+
+	if (e)
+		tagtso_heap_private_free(s);
+	return e;
+}
+
 TAGTSO_EXPORT int pthread_create(pthread_t *restrict thread, const pthread_attr_t *restrict attributes,
                                  void *(*fn)(void *), void *restrict arg)
 {
@@ -130,8 +165,10 @@ TAGTSO_EXPORT int pthread_create(pthread_t *restrict thread, const pthread_attr_
 
 	if (!s)
 		return EAGAIN;
-	tagtso_wake();
 	*s = (struct start){ .pthread = fn, .arg = arg };
+	if (is_own((uint64_t)__builtin_return_address(0)))
+		return create_own(thread, attributes, s);
+	tagtso_wake();
 	atomic_fetch_add(&live, 1);
 	/* libc writes *thread, and reads the attributes, partly with all signals blocked: a tag mismatch there would be the end */
 	int e = real_pthread_create(tagtso_native(thread, sizeof(*thread)),
