@@ -5,7 +5,9 @@
  *   tag := busy;  membarrier;  tag := the new owner, or shared;  then the access that caused it.
  * The busy tag keeps a third thread from using the new tag before the membarrier has ended; the membarrier orders the old owner's plain
  * accesses before everything that follows. Ordered accesses are LDR; DMB ISHLD and DMB ISHST; STR, for which one membarrier is enough; in mode
- * relax they are as the emulator emitted them, LDAPR for one, for which there must be two (P3). */
+ * relax they are as the emulator emitted them, LDAPR for one, for which there must be two (P3).
+ *
+ * Under policy `cpu` memory gets a CPU as its owner by P3 too: other threads may be on that CPU (arrive()). */
 #include "owner.h"
 
 #include <errno.h>
@@ -81,8 +83,22 @@ static unsigned take_id(int32_t self)
 	return 0;
 }
 
+/* The mask says no more than that the thread has an rseq area of its own: its CPU says who it is. */
+static unsigned join_cpu(void)
+{
+	if (!tagtso_cpu_registered()) {
+		tagtso_owner_none();
+		TAGTSO_COUNT(leases_refused);
+		return 0;
+	}
+	set_checking(PR_MTE_TCF_SYNC, 1ul << TAGTSO_TAG_FIRST);
+	return tagtso_cpu_id();
+}
+
 unsigned tagtso_owner_lease(void)
 {
+	if (tagtso_cpu.owns)
+		return join_cpu();
 	unsigned id = take_id((int32_t)tagtso_sys(__NR_gettid));
 
 	if (!id) {
@@ -235,12 +251,29 @@ static void end_of_old_owner(void)
 		tagtso_sys_membarrier();
 }
 
-/* Undecided to mine. One membarrier after the tag: shown sound for memory that others reached by ordered accesses only. */
+/* The barriers between busy and a new owner's tag. A thread that is the owner has had one of its own when membarrier returns. A CPU may be running
+ * another thread by then, whose load may be older than the check that lets it pass, though not than that CPU's last barrier: which was before
+ * another CPU's, the old owner's. The second membarrier gives each CPU a barrier after all of the first (test: `a CPU as the owner`). */
+static void arrive(void)
+{
+	tagtso_sys_membarrier();
+	if (tagtso_owner_limits.twice || tagtso_cpu.owns)
+		tagtso_sys_membarrier();
+}
+
+/* Undecided to mine. One membarrier after the tag: shown sound for memory that others reached by ordered accesses only, if the owner is this thread
+ * and nobody else. */
 static void claim(struct batch *b, unsigned me)
 {
 	batch_grow(b, batch_want(b->va, me), TAGS_UNDECIDED, 256);
-	batch_retag(b, TAGS_UNDECIDED, me);
-	tagtso_sys_membarrier();
+	if (tagtso_cpu.owns) {
+		batch_retag(b, TAGS(TAGTSO_TAG_NONE), TAGTSO_TAG_BUSY);
+		arrive();
+		batch_retag(b, TAGS(TAGTSO_TAG_BUSY), me);
+	} else {
+		batch_retag(b, TAGS_UNDECIDED, me);
+		tagtso_sys_membarrier();
+	}
 	batch_note(b, me);
 	TAGTSO_COUNT(claims);
 	TAGTSO_ADD(claimed_pages, b->n);
@@ -252,7 +285,7 @@ static void hand_over(struct batch *b, unsigned from, unsigned me)
 	batch_grow(b, batch_want(b->va, me), TAGS(from), tagtso_owner_limits.handovers);
 	bool all = batch_retag(b, TAGS(from), TAGTSO_TAG_BUSY);
 
-	end_of_old_owner();
+	arrive();
 	if (all) /* busy now, and with the locks held they stay it */
 		fill(tag_view(b->first), (uint64_t)b->n << TAGTSO_PAGE_SHIFT, me);
 	else

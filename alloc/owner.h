@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "cpu.h"
 #include "tags.h"
 #include "window.h"
 
@@ -18,8 +19,17 @@ struct tagtso_owner_limits {
 };
 extern struct tagtso_owner_limits tagtso_owner_limits;
 
+/* Who the calling thread is: the owner id that its plain accesses need. Under policy `cpu` that of its CPU, when this was called. 0: it owns nothing.
+ * There the thread's IRG mask says whether it may have an id at all, so that one whose rseq area is another's has none. */
+static inline unsigned tagtso_owner_me(void)
+{
+	unsigned tag = tagtso_tag_mine();
+
+	return tagtso_cpu.owns && tag ? tagtso_cpu_id() : tag;
+}
+
 /* Turns tag checking on for the calling thread, with an owner id if one is free (its IRG include mask), or with none. Returns the id, 0 = none.
- * Called by each guest thread before it runs guest code, and by the thread that wakes the shim. Async-signal-safe. */
+ * Under policy `cpu` nothing is leased: the id is that of the CPU. Called by each guest thread before it runs guest code, and by the thread that wakes the shim. Async-signal-safe. */
 unsigned tagtso_owner_lease(void);
 /* The calling thread never owns anything, but its accesses are checked. */
 void tagtso_owner_none(void);

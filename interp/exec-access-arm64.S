@@ -9,6 +9,12 @@
  * routine may change) and goes on at tagtso_access_failed: that returns 1, and no image has been written, since each
  * routine writes its images after the access. x4..x7 and v0..v3 are scratch: the caller's by the procedure call
  * standard, and the interrupted thread's are in its signal frame.
+ *
+ * Each has a twin, tagtso_access_cpu_NAME(pointer, first, second, fault, area, number), for accesses that must be made on one CPU (HACKING.md §6): the
+ * one whose owner id the pointer's tag is. area: the thread's struct rseq; number: the field of it that counts. From the look at that field to the access
+ * it is a restartable sequence: preempted, moved to another CPU or interrupted by a signal in between, as by the access's own fault, the thread finds itself at
+ * tagtso_access_moved. There, as where the CPU is another one, the answer is that of a tag that does not match. Where the twin is stands in the
+ * word before NAME. x8 to x10 are scratch there.
  */
 	.arch	armv8.5-a+memtag
 	.text
@@ -21,21 +27,54 @@
 	.endm
 
 	.macro	routine name
+	.if	twin
+	label	tagtso_access_cpu_\name
+	.cfi_startproc
+	adrp	x8, .Lsequence_\name
+	add	x8, x8, :lo12:.Lsequence_\name
+	str	x8, [x4, #8]		/* rseq_cs: cleared by the kernel when it finds the thread elsewhere; the descriptor is never unmapped */
+.Lstart_\name:
+	ldr	w9, [x5]
+	ubfx	x10, x0, #56, #4
+	sub	w10, w10, #1
+	cmp	w9, w10
+	b.ne	tagtso_access_moved
+	.else
+	.word	tagtso_access_cpu_\name - . - 4
 	label	tagtso_access_\name
 	.cfi_startproc
+	.endif
+	.endm
+
+	/* Stands behind the access, which is the last instruction of the sequence: what has been done is not done again. */
+	.macro	access_done name
+	.if	twin
+.Ldone_\name:
+	.pushsection .data.rel.ro, "aw"
+	.balign	32
+.Lsequence_\name:			/* struct rseq_cs */
+	.word	0, 0
+	.xword	.Lstart_\name, .Ldone_\name - .Lstart_\name, tagtso_access_moved
+	.popsection
+	.endif
 	.endm
 
 	.macro	done name
 	mov	x0, #0
 	ret
 	.cfi_endproc
+	.if	twin
+	.size	tagtso_access_cpu_\name, . - tagtso_access_cpu_\name
+	.else
 	.size	tagtso_access_\name, . - tagtso_access_\name
+	.endif
 	.endm
 
 	/* image is the whole register: a W, B, H, S or D load has zeroed the rest of it. */
 	.macro	load name, instruction, register, image
 	routine	\name
 	\instruction \register, [x0]
+	access_done \name
 	str	\image, [x1]
 	done	\name
 	.endm
@@ -44,6 +83,7 @@
 	.macro	load_extend name, instruction, extend, register
 	routine	\name
 	\instruction w4, [x0]
+	access_done \name
 	\extend	\register, w4
 	str	x4, [x1]
 	done	\name
@@ -52,6 +92,7 @@
 	.macro	load_pair name, instruction, r1, r2, image1, image2
 	routine	\name
 	\instruction \r1, \r2, [x0]
+	access_done \name
 	str	\image1, [x1]
 	str	\image2, [x2]
 	done	\name
@@ -62,6 +103,7 @@
 	routine	\name
 	\fetch	\register, [x1]
 	\instruction \register, [x0]
+	access_done \name
 	done	\name
 	.endm
 
@@ -70,6 +112,7 @@
 	ldr	\r1, [x1]
 	ldr	\r2, [x2]
 	stp	\r1, \r2, [x0]
+	access_done \name
 	done	\name
 	.endm
 
@@ -77,6 +120,7 @@
 	.macro	load_lane name, instruction, save, register
 	routine	\name
 	\instruction \register, [x0]
+	access_done \name
 	\save	\register, [x1]
 	done	\name
 	.endm
@@ -94,6 +138,7 @@
 	\operation\()al \register, \result, [x0]
 	.endif
 	.endif
+	access_done \operation\()_\suffix
 	str	x5, [x2]
 	done	\operation\()_\suffix
 	.endm
@@ -111,6 +156,7 @@
 	ldr	x4, [x1]
 	ldr	x5, [x2]
 	\instruction \compared, \new, [x0]
+	access_done \name
 	str	x4, [x1]
 	done	\name
 	.endm
@@ -121,6 +167,7 @@
 	ldp	x4, x5, [x1]
 	ldp	x6, x7, [x2]
 	caspal	\r1, \r2, \r3, \r4, [x0]
+	access_done \name
 	stp	x4, x5, [x1]
 	done	\name
 	.endm
@@ -129,6 +176,7 @@
 	.macro	load_multi name, image:vararg
 	routine	\name
 	ld1	{\image}, [x0]
+	access_done \name
 	stp	q0, q1, [x1]
 	stp	q2, q3, [x1, #32]
 	done	\name
@@ -139,12 +187,11 @@
 	ldp	q0, q1, [x1]
 	ldp	q2, q3, [x1, #32]
 	st1	{\image}, [x0]
+	access_done \name
 	done	\name
 	.endm
 
-	.balign	64
-label	tagtso_access_begin
-
+	.macro	routines
 	load	ldrb, ldrb, w4, x4
 	load	ldrh, ldrh, w4, x4
 	load	ldrw, ldr, w4, x4
@@ -247,16 +294,36 @@ label	tagtso_access_begin
 
 	routine	ldg
 	ldg	x0, [x0]
+	access_done ldg
 	str	x0, [x1]
 	done	ldg
 
 	routine	zva
 	dc	zva, x0
+	access_done zva
 	done	zva
+	.endm
 
-label	tagtso_access_end
+	.balign	64
+	label	tagtso_access_begin
+	.set	twin, 0
+	routines
+	.set	twin, 1
+	routines
 
-label	tagtso_access_failed
+	.inst	0xd428bc00		/* RSEQ_SIG, which the kernel wants to see before the address that it goes to */
+	label	tagtso_access_moved
+	.cfi_startproc
+	mov	w4, #11			/* SIGSEGV */
+	mov	w5, #9			/* SEGV_MTESERR */
+	stp	w4, w5, [x3]
+	mov	x0, #1
+	ret
+	.cfi_endproc
+	.size	tagtso_access_moved, . - tagtso_access_moved
+	label	tagtso_access_end
+
+	label	tagtso_access_failed
 	.cfi_startproc
 	mov	x0, #1
 	ret

@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stddef.h>
 
+#include "../alloc/cpu.h"
 #include "alu.h"
 
 #define HIDDEN __attribute__((visibility("hidden")))
@@ -50,6 +51,27 @@ LSE(ldumax);
 LSE(ldumin);
 LSE(swp);
 #undef LSE
+
+/* The twins of exec-access-arm64.S: on one CPU only. */
+typedef uint64_t twin(uint64_t pointer, void *first, void *second, struct tagtso_fault *fault, uint64_t area,
+                      uint64_t number);
+
+static __attribute__((noinline)) uint64_t access_on_cpu(routine *access, uint64_t pointer, void *first, void *second,
+                                                        struct tagtso_fault *fault)
+{
+	uint64_t area = tagtso_cpu_area();
+	twin *t = (twin *)((uint64_t)access + (uint64_t)(int64_t)((const int32_t *)(uint64_t)access)[-1]);
+
+	return t(pointer, first, second, fault, area, area + tagtso_cpu.number);
+}
+
+/* I2, where the owner is a CPU: that the thread is on it, and the access, are one. */
+static inline uint64_t perform(routine *access, uint64_t pointer, void *first, void *second, struct tagtso_fault *fault)
+{
+	if (tagtso_cpu.owns && TAGTSO_TAG_OF(pointer) - TAGTSO_TAG_FIRST < TAGTSO_TAG_LAST)
+		return access_on_cpu(access, pointer, first, second, fault);
+	return access(pointer, first, second, fault);
+}
 
 /* [flags][size of the element]; a hole is an instruction that does not exist, and is answered UNKNOWN. */
 enum {
@@ -272,7 +294,7 @@ static enum tagtso_exec load(const struct tagtso_memop *op, struct tagtso_frame 
 
 	if (!access)
 		return TAGTSO_EXEC_UNKNOWN;
-	if (access(pointer, image(op, frame, op->rt, &zero), NULL, fault))
+	if (perform(access, pointer, image(op, frame, op->rt, &zero), NULL, fault))
 		return failed(fault);
 	after_load(order);
 	settle_if_vector(op, frame, op->rt);
@@ -288,7 +310,7 @@ static enum tagtso_exec store(const struct tagtso_memop *op, struct tagtso_frame
 	if (!access)
 		return TAGTSO_EXEC_UNKNOWN;
 	before_store(order);
-	if (access(pointer, image(op, frame, op->rt, &zero), NULL, fault))
+	if (perform(access, pointer, image(op, frame, op->rt, &zero), NULL, fault))
 		return failed(fault);
 	return finish(op, frame);
 }
@@ -303,7 +325,7 @@ static enum tagtso_exec load_pair(const struct tagtso_memop *op, struct tagtso_f
 		access = A(ldpsw);
 	if (!access)
 		return TAGTSO_EXEC_UNKNOWN;
-	if (access(pointer, image(op, frame, op->rt, &zero), image(op, frame, op->rt2, &zero), fault))
+	if (perform(access, pointer, image(op, frame, op->rt, &zero), image(op, frame, op->rt2, &zero), fault))
 		return failed(fault);
 	after_load(order);
 	settle_if_vector(op, frame, op->rt);
@@ -320,7 +342,7 @@ static enum tagtso_exec store_pair(const struct tagtso_memop *op, struct tagtso_
 	if (!access)
 		return TAGTSO_EXEC_UNKNOWN;
 	before_store(order);
-	if (access(pointer, image(op, frame, op->rt, &zero), image(op, frame, op->rt2, &zero), fault))
+	if (perform(access, pointer, image(op, frame, op->rt, &zero), image(op, frame, op->rt2, &zero), fault))
 		return failed(fault);
 	return finish(op, frame);
 }
@@ -335,7 +357,7 @@ static enum tagtso_exec atomic(const struct tagtso_memop *op, struct tagtso_fram
 	if (!access)
 		return TAGTSO_EXEC_UNKNOWN;
 	around_atomic(order, compares);
-	if (access(pointer, image(op, frame, op->rs, &operand), image(op, frame, op->rt, &result), fault))
+	if (perform(access, pointer, image(op, frame, op->rs, &operand), image(op, frame, op->rt, &result), fault))
 		return failed(fault);
 	around_atomic(order, compares);
 	return finish(op, frame);
@@ -355,7 +377,7 @@ static enum tagtso_exec compare_pair(const struct tagtso_memop *op, struct tagts
 		new[i] = get(frame, op->rt + i);
 	}
 	around_atomic(order, true);
-	if (access(pointer, compared, new, fault))
+	if (perform(access, pointer, compared, new, fault))
 		return failed(fault);
 	around_atomic(order, true);
 	for (unsigned i = 0; i < 2; i++) {
@@ -377,7 +399,7 @@ static enum tagtso_exec load_lane(const struct tagtso_memop *op, struct tagtso_f
 
 	if (!access)
 		return TAGTSO_EXEC_UNKNOWN;
-	if (access(pointer, lane(op, frame), NULL, fault))
+	if (perform(access, pointer, lane(op, frame), NULL, fault))
 		return failed(fault);
 	after_load(order);
 	settle_z(frame, op->rt);
@@ -388,7 +410,7 @@ static enum tagtso_exec store_lane(const struct tagtso_memop *op, struct tagtso_
                                    enum tagtso_order order, struct tagtso_fault *fault)
 {
 	before_store(order);
-	if (stores[0][op->size](pointer, lane(op, frame), NULL, fault))
+	if (perform(stores[0][op->size], pointer, lane(op, frame), NULL, fault))
 		return failed(fault);
 	return finish(op, frame);
 }
@@ -401,7 +423,7 @@ static enum tagtso_exec load_duplicate(const struct tagtso_memop *op, struct tag
 
 	if (!access)
 		return TAGTSO_EXEC_UNKNOWN;
-	if (access(pointer, &value, NULL, fault))
+	if (perform(access, pointer, &value, NULL, fault))
 		return failed(fault);
 	after_load(order);
 	for (unsigned bits = 8u << op->size; bits < 64; bits *= 2)
@@ -420,7 +442,7 @@ static enum tagtso_exec load_multiple(const struct tagtso_memop *op, struct tagt
 
 	if (op->count - 1u > 3)
 		return TAGTSO_EXEC_UNKNOWN;
-	if (multi_loads[(op->flags & TAGTSO_F_Q) != 0][op->count - 1](pointer, v, NULL, fault))
+	if (perform(multi_loads[(op->flags & TAGTSO_F_Q) != 0][op->count - 1], pointer, v, NULL, fault))
 		return failed(fault);
 	after_load(order);
 	for (unsigned i = 0; i < op->count; i++) {
@@ -440,7 +462,7 @@ static enum tagtso_exec store_multiple(const struct tagtso_memop *op, struct tag
 	for (unsigned i = 0; i < 4; i++)
 		v[i] = frame->v[(op->rt + i) % 32];
 	before_store(order);
-	if (multi_stores[(op->flags & TAGTSO_F_Q) != 0][op->count - 1](pointer, v, NULL, fault))
+	if (perform(multi_stores[(op->flags & TAGTSO_F_Q) != 0][op->count - 1], pointer, v, NULL, fault))
 		return failed(fault);
 	return finish(op, frame);
 }
@@ -456,7 +478,7 @@ static enum tagtso_exec zero_block(const struct tagtso_memop *op, struct tagtso_
 		return TAGTSO_EXEC_UNKNOWN;
 	before_store(order);
 	pointer |= get(frame, op->rt) & 63; /* what a fault reports is the register's address, not the block's */
-	if (A(zva)(pointer, NULL, NULL, fault))
+	if (perform(A(zva), pointer, NULL, NULL, fault))
 		return failed(fault);
 	frame->x[TAGTSO_PC] += 4;
 	return TAGTSO_EXEC_DONE;

@@ -55,7 +55,8 @@ static inline uint64_t tagtso_exec_address(const struct tagtso_memop *op, const 
 	return tagtso_exec_rare_address(op, frame);
 }
 
-/* Carries op out at `pointer` = the address with the tag to be checked in bits 59:56. PSTATE.TCO must be clear for the
+/* Carries op out at `pointer` = the address with the tag to be checked in bits 59:56. Under policy `cpu` an owner's tag says besides, also where nothing
+ * checks it, that the access is to be made on that CPU: on another it answers TAG. PSTATE.TCO must be clear for the
  * check to happen; the caller may set it when it holds the locks of every page touched. Register values are read
  * from and written to the frame; the base register keeps its own top byte on write-back. Single-copy atomicity is that of the
  * instruction: an N-byte element is one N-byte access, a 16-byte vector one 16-byte access, LDP/STP one LDP/STP.

@@ -113,7 +113,7 @@ static bool reach(uint64_t va, int need)
 	if (page->flags & TAGTSO_PAGE_REACHED)
 		return need != TO_READ || page->prot != PROT_EXEC;
 	TAGTSO_COUNT(first_touch);
-	return tagtso_window_open(va, tagtso_tag_mine());
+	return tagtso_window_open(va, tagtso_owner_me());
 }
 
 /* A fault in an island is one of the emitted instruction. The LDG of a MIXED form faults at the granule, before the access would at its
@@ -493,7 +493,9 @@ static RARE enum outcome access_straddling(struct trap *t, uint64_t va, uint64_t
 		return AGAIN;
 	}
 	uint64_t tco = tagtso_unchecked_enter();
-	enum tagtso_exec r = tagtso_exec(t->op, &t->frame, va, order, &fault);
+	/* Nothing checks the tag; it says which owner the access is for (exec.h). */
+	enum tagtso_exec r =
+		tagtso_exec(t->op, &t->frame, all == ALL_MINE ? TAGTSO_WITH_TAG(va, me) : va, order, &fault);
 
 	tagtso_unchecked_leave(tco);
 	tagtso_owner_unlock(va, len);
@@ -507,13 +509,15 @@ static bool straddles(uint64_t va, unsigned len)
 
 static enum outcome access_until_done(struct trap *t)
 {
-	unsigned len = tagtso_memop_bytes(t->op), me = tagtso_tag_mine();
+	unsigned len = tagtso_memop_bytes(t->op);
 	uint64_t va = tagtso_exec_address(t->op, &t->frame);
 	enum outcome o;
 
-	do
+	do {
+		unsigned me = tagtso_owner_me(); /* each time: the thread may be on another CPU now */
+
 		o = straddles(va, len) ? access_straddling(t, va, len, me) : access_granule(t, va, me);
-	while (o == AGAIN);
+	} while (o == AGAIN);
 	return o;
 }
 
@@ -662,7 +666,7 @@ static INLINE bool interpret_settled(struct trap *t)
 
 	if (straddles(va, tagtso_memop_bytes(op)) || (va ^ t->va) / TAGTSO_PAGE_SIZE)
 		return false;
-	unsigned tag = tagtso_owner_settled(t->index, va, tagtso_tag_mine());
+	unsigned tag = tagtso_owner_settled(t->index, va, tagtso_owner_me());
 
 	return tag && access_tagged(t, op, va, tag) == SERVED;
 }
@@ -783,7 +787,7 @@ static RARE void tell(const struct trap *t)
 {
 	tagtso_say("trap: pc %lx word %08x form %u address %lx tag %u me %u", (unsigned long)t->pc, t->op->word,
 	           t->site ? atomic_load_explicit(&t->site->form, memory_order_relaxed) : 0u, (unsigned long)t->va,
-	           tagtso_owner_tag(t->va), tagtso_tag_mine());
+	           tagtso_owner_tag(t->va), tagtso_owner_me());
 }
 
 static INLINE void serve(struct trap *t)
