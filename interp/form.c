@@ -32,6 +32,34 @@
  *     the emitted instruction
  *     b site+4
  *
+ * Where the owner is a CPU (scratch.number), whose number the kernel keeps in the thread's rseq area:
+ *
+ *   LOCAL                                             MIXED
+ *  0: irg a, base                                    0: a = EA
+ *     tbz a, #56, 3f      a thread without area         ldg a, [a]
+ *     mrs b, tpidr_el0                                  orr b, a, #15<<56
+ *     b += area                                         eor b, b, a
+ *     adr a, 5f                                         cbnz b, 1f
+ *     str a, [b, #8]      rseq_cs                       ordered access [a], write-back, b site+4
+ *     ---- restartable                               1: irg b, a
+ *     ldr wb, [b, number]                               tbz b, #56, 3f
+ *     sub wa, wb, #13                                   ... as LOCAL, with a = EA for base
+ *     tbz wa, #31, 3f     a CPU without id
+ *     irg a, base         1<<56
+ *     add a, a, b, lsl #56
+ *     access [a..]
+ *     ----
+ *     write-back, b site+4
+ *  3: the emitted instruction
+ *     b site+4
+ *     signature
+ *     b 0b                where the kernel sends the thread
+ *  5: struct rseq_cs
+ *
+ * A thread that is preempted, moved or interrupted in the sequence, as by its access's own trap, is found at the word behind the signature, with
+ * the registers of before. The access is the sequence's last instruction, so that nothing is done twice. The include mask of a
+ * thread that has an area of its own is tag 1, of others empty.
+ *
  * Ordered = halfst (HACKING.md §6): LDR; DMB ISHLD and DMB ISHST; STR; atomics AL between DMB ISH. An LDAR or
  * STLR keeps its own order besides. A thread
  * without an owner id gets tag 0 from IRG, and LDG gives 0 on memory that has no tags, so MIXED accesses such memory
@@ -125,6 +153,8 @@ struct island {
 	unsigned n;
 	uint64_t site, pc; /* of the instruction replaced; of out[0] */
 	uint8_t a, b;
+	uint8_t number; /* as in struct tagtso_scratch */
+	int32_t area;
 	bool inside;           /* the code goes on behind the last word */
 	unsigned nbacks;       /* then: words that will branch there */
 	unsigned backs[PATHS]; /* their places */
@@ -387,6 +417,130 @@ static void put_relaxed(struct island *is)
 	put_back(is);
 }
 
+/* ---- the owner is a CPU ---- */
+
+enum { RSEQ_CS = 8, FLAG_BIT = 56, SIGN_BIT = 31, DESCRIPTOR_BYTES = 32 };
+
+/* TBZ rt, #bit, to a place further on that patch_tbz() fills in. */
+static unsigned put_tbz(struct island *is, unsigned rt, unsigned bit)
+{
+	put(is, 0x36000000 | (uint32_t)bit >> 5 << 31 | (bit & 31) << 19 | RD(rt));
+	return is->n - 1;
+}
+
+static void patch_tbz(struct island *is, unsigned at)
+{
+	is->out[at] |= (is->n - at) << 5;
+}
+
+/* ADR rd, to a place further on. */
+static void patch_adr(struct island *is, unsigned at)
+{
+	uint32_t distance = 4 * (is->n - at);
+
+	is->out[at] |= (distance & 3) << 29 | distance >> 2 << 5;
+}
+
+/* Words of the sequence that others refer to. */
+struct sequence {
+	unsigned adr, start, done;
+	unsigned emitted[2]; /* branches to the emitted instruction */
+};
+
+/* From the look at the number on it is restartable, to the access, which is its end: the tag in the pointer is that of the CPU that makes it (I2). */
+static void put_sequence(struct island *is, struct sequence *q, bool effective)
+{
+	bool bare = true;
+	unsigned base = is->a;
+
+	put(is, 0xd53bd040 | RD(is->b)); /* MRS b, TPIDR_EL0 */
+	put_add(is, is->b, is->b, is->area);
+	q->adr = is->n;
+	put(is, 0x10000000 | RD(is->a));                                 /* ADR */
+	put(is, 0xf9000000 | RSEQ_CS / 8 << 10 | RN(is->b) | RD(is->a)); /* STR a, [b, #8] */
+	q->start = is->n;
+	put(is, 0xb9400000 | is->number / 4u << 10 | RN(is->b) | RD(is->b)); /* LDR wb, [b, number] */
+	put(is, 0x51000000 | 13 << 10 | RN(is->b) | RD(is->a));              /* SUB wa, wb, #13 */
+	q->emitted[1] = put_tbz(is, is->a, SIGN_BIT);
+	if (effective)
+		put_address(is);
+	else
+		base = put_base(is, &bare);
+	put(is, tagtso_form_irg(is->a, base));
+	put(is, 0x8b000000 | RM(is->b) | FLAG_BIT << 10 | RN(is->a) | RD(is->a)); /* ADD a, a, b, LSL #56 */
+	if (tagtso_form_fences(is->op))
+		put(is, DMB_ISH);
+	put(is, access_word(is, bare));
+	q->done = is->n;
+	if (tagtso_form_fences(is->op))
+		put(is, DMB_ISH);
+	put_writeback(is);
+	put_back(is);
+}
+
+static void put_address_of(struct island *is, unsigned at)
+{
+	uint64_t pc = is->pc + 4 * at;
+
+	put(is, (uint32_t)pc);
+	put(is, (uint32_t)(pc >> 32));
+}
+
+/* What the sequence needs behind it. struct rseq_cs is version, flags, start, length, where to go (include/uapi/linux/rseq.h), aligned to its size. */
+static void put_sequence_end(struct island *is, const struct sequence *q)
+{
+	unsigned restart;
+
+	patch_tbz(is, q->emitted[0]);
+	patch_tbz(is, q->emitted[1]);
+	put(is, is->op->word);
+	put_back(is);
+	put(is, TAGTSO_FORM_SIGNATURE);
+	restart = is->n;
+	put(is, tagtso_form_branch(4 * (uint64_t)is->n, 0));
+	while ((is->pc + 4 * is->n) % DESCRIPTOR_BYTES)
+		put(is, 0);
+	patch_adr(is, q->adr);
+	put(is, 0);
+	put(is, 0);
+	put_address_of(is, q->start);
+	put(is, 4 * (q->done - q->start));
+	put(is, 0);
+	put_address_of(is, restart);
+}
+
+static void put_local_cpu(struct island *is)
+{
+	struct sequence q;
+
+	put(is, tagtso_form_irg(is->a, is->op->rn));
+	q.emitted[0] = put_tbz(is, is->a, FLAG_BIT);
+	put_sequence(is, &q, false);
+	put_sequence_end(is, &q);
+}
+
+/* Not shared, so it is tried as LOCAL: if it is not this CPU's, the hardware says so. */
+static void put_mixed_cpu(struct island *is)
+{
+	unsigned not_shared;
+	struct sequence q;
+
+	put_address(is);
+	put(is, 0xd9600000 | RN(is->a) | RD(is->a)); /* LDG a, [a] */
+	put_orr_shared(is, is->b, is->a);
+	put(is, 0xca000000 | RM(is->a) | RN(is->b) | RD(is->b)); /* EOR b, b, a */
+	not_shared = put_cbnz(is, is->b);
+	put_ordered(is, true);
+	put_writeback(is);
+	put_back(is);
+
+	patch_cbnz(is, not_shared);
+	put(is, tagtso_form_irg(is->b, is->a));
+	q.emitted[0] = put_tbz(is, is->b, FLAG_BIT);
+	put_sequence(is, &q, true);
+	put_sequence_end(is, &q);
+}
+
 /* True if the instruction reads or writes general-purpose register r (other than SP and XZR). */
 static bool uses(const struct tagtso_memop *op, unsigned r)
 {
@@ -443,6 +597,8 @@ static bool begin(struct island *is, const struct tagtso_memop *op, struct tagts
 	is->op = op;
 	is->a = scratch.a;
 	is->b = scratch.b;
+	is->number = scratch.number;
+	is->area = scratch.area;
 	if (op->cls >= TAGTSO_NCLASSES || !(classes[op->cls] & HAS_FORM) || is_unchecked(op))
 		return false;
 	if (is->a > 30 || is->b > 30 || is->a == is->b || uses(op, is->a) || uses(op, is->b) || loses_base(op))
@@ -454,11 +610,11 @@ static bool begin(struct island *is, const struct tagtso_memop *op, struct tagts
 static void put_form(struct island *is, enum tagtso_form form)
 {
 	if (form == TAGTSO_FORM_LOCAL)
-		put_local(is);
+		is->number ? put_local_cpu(is) : put_local(is);
 	else if (form == TAGTSO_FORM_SHARED)
 		put_shared(is);
 	else if (form == TAGTSO_FORM_MIXED)
-		put_mixed(is);
+		is->number ? put_mixed_cpu(is) : put_mixed(is);
 	else if (form == TAGTSO_FORM_RELAXED)
 		put_relaxed(is);
 }
@@ -500,7 +656,7 @@ unsigned tagtso_form_inside(const struct tagtso_memop *op, enum tagtso_form form
 {
 	struct island is = { .out = out, .inside = true };
 
-	if (!begin(&is, op, scratch))
+	if (scratch.number || !begin(&is, op, scratch))
 		return 0;
 	put_form(&is, form);
 	join_paths(&is);
@@ -545,9 +701,9 @@ unsigned tagtso_form_writeback(const struct tagtso_memop *op, uint32_t out[2])
 	return is.n;
 }
 
-bool tagtso_form_is_access(uint32_t word)
+bool tagtso_form_is_access(uint32_t word, struct tagtso_scratch scratch)
 {
 	struct tagtso_memop op;
 
-	return tagtso_decode(word, &op) && (classes[op.cls] & HAS_FORM);
+	return tagtso_decode(word, &op) && (classes[op.cls] & HAS_FORM) && op.rn != scratch.b;
 }

@@ -10,13 +10,21 @@
 #include "memop.h"
 #include "site.h"
 
-enum { TAGTSO_ISLAND_WORDS = 28 }; /* most code words for one access */
+enum { TAGTSO_ISLAND_WORDS = 48 }; /* most code words for one access */
 
 /* General-purpose registers that the emulator profile says are dead at every site: distinct, not 31. */
 struct tagtso_scratch {
 	uint8_t a, b;
 	uint8_t c; /* a third, 0 = none: stretches keep tagged bases in them (stretch.h) */
+	/* Policy `cpu`: where the thread's struct rseq is, from its thread pointer, and the place in it of the number that counts (alloc/cpu.h); number 0:
+	 * the owner is a thread. LOCAL and MIXED are restartable sequences then, and there are no stretches. */
+	uint8_t number;
+	int32_t area;
 };
+
+/* What the kernel wants to see in front of the place where it sends a thread from a restartable sequence. No other word of an island is like it, and
+ * behind it there is that place's one instruction, and data. */
+#define TAGTSO_FORM_SIGNATURE UINT32_C(0xd428bc00)
 
 /* Writes the island's words to out[] (room for TAGTSO_ISLAND_WORDS) for the instruction at site_pc, with the island
  * at island_pc; returns their number, or 0 if this instruction has no such form (class, registers that collide with
@@ -50,8 +58,9 @@ bool tagtso_form_fences(const struct tagtso_memop *op);
 uint32_t tagtso_form_sum(const struct tagtso_memop *op, unsigned base);
 /* What write-back does to the base, to out[]; returns the number of words: 0, 1 or 2. */
 unsigned tagtso_form_writeback(const struct tagtso_memop *op, uint32_t out[2]);
-/* True for a word that is the access itself, of whatever form; the others of an island only prepare or follow it. */
-bool tagtso_form_is_access(uint32_t word);
+/* True for a word that is the access itself, of whatever form; the others of an island only prepare or follow it: those that access memory too do it
+ * by way of scratch.b, which no access has as its base. */
+bool tagtso_form_is_access(uint32_t word, struct tagtso_scratch scratch);
 /* IRG rd, rn: rn with this thread's own tag. Register 31 as rn is SP. */
 uint32_t tagtso_form_irg(unsigned rd, unsigned rn);
 

@@ -13,17 +13,23 @@ static bool is_barrier(uint32_t word)
 	return (word & UINT32_C(0xfffff0ff)) == UINT32_C(0xd50330bf);
 }
 
-void tagtso_island_write(struct tagtso_island *island, uint32_t orig, const uint32_t *words)
+/* Behind the signature of a restartable sequence stands where it begins again, which is before the access, and then data. */
+void tagtso_island_write(struct tagtso_island *island, uint32_t orig, const uint32_t *words,
+                         struct tagtso_scratch scratch)
 {
 	uint16_t *map = tagtso_island_map(island), done = 0;
+	bool restart = false;
 
 	*tagtso_island_orig(island) = orig;
 	for (unsigned i = 0; i < island->ncode; i++) {
+		bool branch = !restart && tagtso_form_is_branch(words[i]);
+
 		island->code[i] = words[i];
-		map[i] = tagtso_form_is_branch(words[i]) ? TAGTSO_MAP_EXIT | TAGTSO_MAP_NONE : done;
-		if (tagtso_form_is_branch(words[i]))
+		map[i] = branch ? TAGTSO_MAP_EXIT | TAGTSO_MAP_NONE : done;
+		restart |= words[i] == TAGTSO_FORM_SIGNATURE;
+		if (branch)
 			done = 0;
-		else if (tagtso_form_is_access(words[i]))
+		else if (!restart && tagtso_form_is_access(words[i], scratch))
 			done = TAGTSO_MAP_DONE;
 	}
 }

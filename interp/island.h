@@ -7,9 +7,11 @@
 
 #include "alu.h"
 #include "code.h"
+#include "form.h"
 
 /* Fills an island for one access: the words of its form (tagtso_form_encode), and what is to be known of them. The header is set already. */
-void tagtso_island_write(struct tagtso_island *island, uint32_t orig, const uint32_t *words);
+void tagtso_island_write(struct tagtso_island *island, uint32_t orig, const uint32_t *words,
+                         struct tagtso_scratch scratch);
 
 /* The same for two instructions, a DMB and the access behind it. Left before the access, the thread is at the access, past the DMB, which whoever made it
  * leave has to execute in its place. */

@@ -341,7 +341,7 @@ static enum tagtso_refusal write_island(struct job *job, uint64_t pc)
 	if (!n)
 		return TAGTSO_REFUSED_FORM;
 	place_island(job->code, pc, n, 1, 0);
-	tagtso_island_write(island, job->site->op.word, words);
+	tagtso_island_write(island, job->site->op.word, words, scratch_regs);
 	finish_island(job->code, island);
 	job->island = (uintptr_t)island->code;
 	return TAGTSO_REFUSED_NOT;

@@ -2,10 +2,12 @@
 /* Interprets an LL/SC loop as one unit: emulating its load-exclusive alone would livelock. Handler code: no libc, no locks, no TLS. */
 #include "exec.h"
 
+#include "../alloc/owner.h"
 #include "../alloc/tags.h"
 #include "alu.h"
 #include "decode.h"
 #include "form.h"
+#include "island.h"
 #include "outofline.h"
 
 /*
@@ -233,7 +235,7 @@ static enum step other_access(struct span *span, const struct tagtso_memop *op)
 		top = span->r[op->rn] & 0xffull << 56;
 	result = access_with(span, op, address, same ? span->tag : top);
 	if (result == TAGTSO_EXEC_TAG)
-		result = access_with(span, op, address, (uint64_t)tagtso_tag_mine() << TAGTSO_TAG_SHIFT);
+		result = access_with(span, op, address, (uint64_t)tagtso_owner_me() << TAGTSO_TAG_SHIFT);
 	if (result == TAGTSO_EXEC_TAG)
 		result = access_with(span, op, address, (uint64_t)tagtso_shared_tag << TAGTSO_TAG_SHIFT);
 	if (result == TAGTSO_EXEC_UNKNOWN || (result == TAGTSO_EXEC_TAG && (address ^ (address + bytes - 1)) >> 4))
@@ -351,6 +353,18 @@ static bool outside(const struct span *span)
 	return span->last && (pc < span->first - before || pc > span->last + 4);
 }
 
+/* Where the word is a branch to the island of the instruction at pc: that instruction. A restartable sequence cannot be interpreted. */
+static uint32_t emitted(uint64_t pc, uint32_t word)
+{
+	uint64_t target = tagtso_cpu.owns ? tagtso_form_target(pc, word) : 0;
+	struct tagtso_island *island = target ? tagtso_code_island(target) : NULL;
+	struct tagtso_instruction at = { 0 };
+
+	if (island)
+		at = tagtso_island_instruction(island, target);
+	return island && at.pc == pc ? at.word : word;
+}
+
 static enum step step(struct span *span)
 {
 	enum step result;
@@ -361,7 +375,7 @@ static enum step step(struct span *span)
 		result = memory(span, span->word);
 	else if (!tagtso_exec_fetch(span->r[TAGTSO_PC], &word))
 		result = STEP_UNKNOWN;
-	else if (tagtso_alu_step(word, span->r))
+	else if (tagtso_alu_step(word = emitted(span->r[TAGTSO_PC], word), span->r))
 		result = STEP_ON;
 	else
 		result = memory(span, word);

@@ -511,7 +511,7 @@ static void put_inside(struct encoder *e, const struct tagtso_memop *op, enum ta
 			put_done(e, words[k]);
 		else
 			put(e, words[k]);
-		done = (done || tagtso_form_is_access(words[k])) && !tagtso_form_is_branch(words[k]);
+		done = (done || tagtso_form_is_access(words[k], e->scratch)) && !tagtso_form_is_branch(words[k]);
 	}
 }
 

@@ -101,7 +101,7 @@ static const struct tagtso_profile profiles[] = {
 	[TAGTSO_EMULATOR_BOX64] = { .name = "box64",
 	                            .recognise = box64_recognise,
 	                            .classify = box64_classify,
-	                            .scratch = { 8, 9, 29 },
+	                            .scratch = { .a = 8, .b = 9, .c = 29 },
 	                            .stretch = 256,
 	                            .environment = box64_environment },
 	[TAGTSO_EMULATOR_QEMU_USER] = { .name = "qemu-user",
@@ -116,7 +116,7 @@ static const struct tagtso_profile profiles[] = {
 	[TAGTSO_EMULATOR_GENERIC] = { .name = "generic",
 	                              .classify = generic_classify,
 	                              .may_relax = true,
-	                              .scratch = { 8, 9 },
+	                              .scratch = { .a = 8, .b = 9 },
 	                              .stretch = 1 },
 };
 

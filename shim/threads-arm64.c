@@ -51,6 +51,22 @@ void tagtso_threads_init(void)
 
 /* --- waking ------------------------------------------------------------------------------------------------------ */
 
+/* An access on the thread's own CPU is a restartable sequence, whose end it is: a stretch cannot have two. */
+static int start_patcher(void)
+{
+	unsigned stretch = tagtso_knobs.stretch ? (unsigned)tagtso_knobs.stretch : tagtso_profile->stretch;
+	struct tagtso_scratch scratch = tagtso_profile->scratch;
+
+	if (!tagtso_shared_tag) /* the forms of relax are islands of their own */
+		stretch = 1;
+	if (tagtso_cpu.owns) {
+		scratch.number = (uint8_t)tagtso_cpu.number;
+		scratch.area = tagtso_cpu.area;
+		stretch = 1;
+	}
+	return tagtso_patch_start(scratch, stretch);
+}
+
 /* One thread exists, and it is here. Tag checks go on first: until memory has tags, every pointer passes. */
 void tagtso_wake(void)
 {
@@ -60,13 +76,9 @@ void tagtso_wake(void)
 	unsigned me = tagtso_owner_lease();
 
 	atomic_store(&tagtso_active, true);
-	tagtso_window_wake(me);
+	tagtso_window_wake(me ? me : TAGTSO_TAG_BUSY); /* a CPU without an id: nobody's, until somebody touches it */
 	TAGTSO_COUNT(wakeups);
-	unsigned stretch = tagtso_knobs.stretch ? (unsigned)tagtso_knobs.stretch : tagtso_profile->stretch;
-
-	if (!tagtso_shared_tag) /* the forms of relax are islands of their own */
-		stretch = 1;
-	int e = tagtso_patch_start(tagtso_profile->scratch, stretch);
+	int e = start_patcher();
 
 	if (e)
 		tagtso_say("no thread for rewriting sites: error %d: accesses are interpreted, which is slow", -e);
@@ -244,6 +256,23 @@ static int clone_forking(int (*fn)(void *), void *stack, int flags, void *arg, p
 	return pid;
 }
 
+/* The child has its creator's rseq area, which the kernel does not keep for it, and must own nothing where a CPU would be the owner: it would not notice that it
+ * is on another one. It has its creator's IRG mask. */
+static int clone_vforking(int (*fn)(void *), void *stack, int flags, void *arg, pid_t *ptid, void *tls, pid_t *ctid)
+{
+	bool apart = tagtso_cpu.owns && tagtso_is_active() && (flags & CLONE_VM);
+
+	if (apart)
+		tagtso_owner_none();
+	int pid = real_clone(fn, stack, flags, arg, ptid, tls, ctid);
+	int keep = errno;
+
+	if (apart)
+		tagtso_owner_lease();
+	errno = keep;
+	return pid;
+}
+
 TAGTSO_EXPORT int clone(int (*fn)(void *), void *stack, int flags, void *arg, ...)
 {
 	va_list arguments;
@@ -256,8 +285,10 @@ TAGTSO_EXPORT int clone(int (*fn)(void *), void *stack, int flags, void *arg, ..
 	pid_t *ctid = va_arg(arguments, pid_t *);
 
 	va_end(arguments);
-	if (tagtso_is_inert() || (flags & CLONE_VFORK))
+	if (tagtso_is_inert())
 		return real_clone(fn, stack, flags, arg, ptid, tls, ctid);
+	if (flags & CLONE_VFORK)
+		return clone_vforking(fn, stack, flags, arg, ptid, tls, ctid);
 	if (!(flags & CLONE_VM))
 		return clone_forking(fn, stack, flags, arg, ptid, tls, ctid);
 	struct start *s = tagtso_heap_private_alloc(sizeof(*s));
@@ -294,8 +325,12 @@ bool tagtso_threads_syscall(long nr, const long args[6], long *result)
 		*result = -ENOSYS;
 		return true;
 	case __NR_clone:
-		if (args[0] & CLONE_VFORK)
+		if (args[0] & CLONE_VFORK) {
+			/* as in clone_vforking(), but both come back from here */
+			if (tagtso_cpu.owns && tagtso_is_active() && (args[0] & CLONE_VM))
+				tagtso_owner_none();
 			return false;
+		}
 		if (args[0] & CLONE_VM) {
 			/* A thread that we cannot get hold of before it runs has its creator's IRG mask: neither may own anything. */
 			tagtso_wake();

@@ -172,7 +172,7 @@ enum {
 	DATA = 8192, /* bytes of test memory; accesses are near its middle */
 	CODE = 4096,
 };
-static const struct tagtso_scratch scratch = { 8, 9, 0 };
+static const struct tagtso_scratch scratch = { .a = 8, .b = 9 };
 
 static uint8_t *tagged, *untagged; /* the test memory, with and without PROT_MTE */
 static uint32_t *code;             /* the site; the island is half a page further on */

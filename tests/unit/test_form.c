@@ -14,7 +14,7 @@
 #include "interp/opinion.h"
 
 enum { ROUNDS = 150 };
-static const struct tagtso_scratch scratch = { 8, 9, 0 };
+static const struct tagtso_scratch scratch = { .a = 8, .b = 9 };
 static struct tagtso_opinion opinion;
 
 static uint64_t random_bits(void)
@@ -231,6 +231,81 @@ static void say_relaxed(struct listing *l, const struct tagtso_memop *op, uint32
 	say(l, "b #0x%" PRIx64, site + 4);
 }
 
+/* ---- the same where a CPU is the owner ---- */
+
+static const struct tagtso_scratch on_cpu[] = {
+	{ .a = 8, .b = 9, .number = 24, .area = -0x2a0 },
+	{ .a = 8, .b = 9, .number = 4, .area = 0x12340 },
+};
+
+/* Lines of a listing that are filled in when it is known where they lead. */
+struct marks {
+	unsigned tbz[2], adr, start, done;
+};
+
+static void say_sequence(struct listing *l, struct marks *m, const struct tagtso_memop *op, uint64_t site,
+                         const struct tagtso_scratch *s, bool mixed)
+{
+	bool fences = is_atomic(op) && !is_fence(op);
+	bool sum = op->addressing == TAGTSO_ADDR_REG;
+
+	say(l, "mrs x9, tpidr_el0");
+	say_add(l, 9, 9, s->area);
+	m->adr = say(l, "adr");
+	say(l, "str x8, [x9, #8]");
+	m->start = say(l, "ldr w9, [x9, #%d]", s->number);
+	say(l, "sub w8, w9, #13");
+	m->tbz[1] = say(l, "tbz");
+	if (sum)
+		say_add_extended(l, 8, op, op->extend, op->shift);
+	else if (mixed)
+		say_add(l, 8, op->rn, offset_before_access(op));
+	say(l, "irg x8, %s", x(sum || mixed ? 8 : op->rn));
+	say(l, "add x8, x8, x9, lsl #56");
+	say_access(l, op, mixed ? 0 : offset_before_access(op), false);
+	m->done = l->n - (fences ? 1 : 0);
+	say_end(l, op, site);
+}
+
+/* Up to the signature and the branch behind it. */
+static void say_rest(struct listing *l, const struct marks *m, const struct tagtso_memop *op, uint64_t site, bool mixed)
+{
+	uint64_t here = l->pc + 4 * l->n;
+
+	sprintf(l->line[m->tbz[0]], "tbz x%d, #56, #0x%" PRIx64, mixed ? 9 : 8, here);
+	sprintf(l->line[m->tbz[1]], "tbz w8, #31, #0x%" PRIx64, here);
+	tagtso_memop_text(op, 0, l->line[l->n++]);
+	say(l, "b #0x%" PRIx64, site + 4);
+	say(l, "brk #0x45e0");
+	say(l, "b #0x%" PRIx64, l->pc);
+	here = l->pc + 4 * l->n;
+	sprintf(l->line[m->adr], "adr x8, #0x%" PRIx64, (here + 31) & ~(uint64_t)31);
+}
+
+static void say_cpu(struct listing *l, struct marks *m, const struct tagtso_memop *op, uint64_t site,
+                    const struct tagtso_scratch *s, bool mixed)
+{
+	unsigned not_shared;
+
+	if (mixed) {
+		if (op->addressing == TAGTSO_ADDR_REG)
+			say_add_extended(l, 8, op, op->extend, op->shift);
+		else
+			say_add(l, 8, op->rn, offset_before_access(op));
+		say(l, "ldg x8, [x8]");
+		say(l, "orr x9, x8, #0xf00000000000000");
+		say(l, "eor x9, x9, x8");
+		not_shared = say(l, "cbnz");
+		say_access(l, op, 0, true);
+		say_end(l, op, site);
+		sprintf(l->line[not_shared], "cbnz x9, #0x%" PRIx64, l->pc + 4 * l->n);
+	}
+	say(l, mixed ? "irg x9, x8" : "irg x8, %s", x(op->rn));
+	m->tbz[0] = say(l, "tbz");
+	say_sequence(l, m, op, site, s, mixed);
+	say_rest(l, m, op, site, mixed);
+}
+
 /* ---- what the words say ---- */
 
 static void describe(uint32_t word, uint64_t pc, char text[TAGTSO_TEXT])
@@ -277,6 +352,47 @@ static void check_island_of_pair(const struct tagtso_memop *op, uint32_t barrier
 static void check_island(const struct tagtso_memop *op, enum tagtso_form form, uint64_t site, uint64_t island)
 {
 	check_island_of_pair(op, 0, form, site, island);
+}
+
+static void check_words(const uint32_t *out, unsigned n, const struct listing *l, const struct tagtso_memop *op)
+{
+	char text[TAGTSO_TEXT];
+
+	ck_assert_uint_ge(n, l->n);
+	for (unsigned i = 0; i < l->n; i++) {
+		describe(out[i], l->pc + 4 * i, text);
+		ck_assert_msg(tagtso_text_equal(text, l->line[i]), "site %08x word %u: is '%s' (%08x), meant '%s'",
+		              op->word, i, text, out[i], l->line[i]);
+	}
+}
+
+/* struct rseq_cs: version, flags, start, length, where the kernel goes: the word behind the signature. */
+static void check_descriptor(const uint32_t *out, unsigned n, const struct listing *l, const struct marks *m)
+{
+	uint64_t values[4];
+
+	ck_assert_uint_eq((l->pc + 4 * (n - 8)) % 32, 0);
+	ck_assert_uint_lt(n - 8 - l->n, 8);
+	memcpy(values, out + n - 8, sizeof(values));
+	ck_assert_uint_eq(values[0], 0);
+	ck_assert_uint_eq(values[1], l->pc + 4 * m->start);
+	ck_assert_uint_eq(values[2], 4 * (m->done - m->start));
+	ck_assert_uint_eq(values[3], l->pc + 4 * (l->n - 1));
+}
+
+static void check_cpu_island(const struct tagtso_memop *op, enum tagtso_form form, uint64_t site, uint64_t island)
+{
+	for (unsigned i = 0; i < sizeof(on_cpu) / sizeof(on_cpu[0]); i++) {
+		uint32_t out[TAGTSO_ISLAND_WORDS];
+		unsigned n = tagtso_form_encode(op, form, on_cpu[i], site, island, out);
+		struct listing l = { .n = 0, .pc = island };
+		struct marks m;
+
+		ck_assert_msg(n && n <= TAGTSO_ISLAND_WORDS, "%08x: %u words", op->word, n);
+		say_cpu(&l, &m, op, site, &on_cpu[i], form == TAGTSO_FORM_MIXED);
+		check_words(out, n, &l, op);
+		check_descriptor(out, n, &l, &m);
+	}
 }
 
 /* ---- which instructions have forms ---- */
@@ -360,6 +476,8 @@ START_TEST(every_island_says_what_its_form_means)
 				if (tagtso_form_is_barrier_for(barriers[k], &op))
 					check_island_of_pair(&op, barriers[k], TAGTSO_FORM_RELAXED, site, near(site));
 			}
+			check_cpu_island(&op, TAGTSO_FORM_LOCAL, site, near(site));
+			check_cpu_island(&op, TAGTSO_FORM_MIXED, site, near(site));
 			checked++;
 		}
 	}
@@ -473,6 +591,17 @@ START_TEST(classes_without_forms_are_refused)
 }
 END_TEST
 
+START_TEST(where_a_CPU_is_the_owner_there_is_no_form_inside_other_code)
+{
+	uint32_t out[TAGTSO_ISLAND_WORDS];
+	struct tagtso_memop op;
+
+	tagtso_decode(0xf9400020, &op);
+	ck_assert_uint_ne(tagtso_form_inside(&op, TAGTSO_FORM_MIXED, scratch, out), 0);
+	ck_assert_uint_eq(tagtso_form_inside(&op, TAGTSO_FORM_MIXED, on_cpu[0], out), 0);
+}
+END_TEST
+
 START_TEST(the_emitted_form_has_no_island)
 {
 	ck_assert_uint_eq(encode(0xf9400020, TAGTSO_FORM_EMITTED), 0);
@@ -504,7 +633,9 @@ END_TEST
 
 START_TEST(bad_scratch_registers_are_refused)
 {
-	static const struct tagtso_scratch bad[] = { { 8, 8, 0 }, { 31, 9, 0 }, { 8, 31, 0 }, { 40, 9, 0 } };
+	static const struct tagtso_scratch bad[] = {
+		{ .a = 8, .b = 8 }, { .a = 31, .b = 9 }, { .a = 8, .b = 31 }, { .a = 40, .b = 9 }
+	};
 	uint32_t out[TAGTSO_ISLAND_WORDS];
 	struct tagtso_memop op;
 
@@ -524,9 +655,9 @@ START_TEST(an_island_out_of_reach_is_refused)
 	tagtso_decode(0xf9400020, &op);
 	ck_assert_uint_eq(tagtso_form_encode(&op, TAGTSO_FORM_MIXED, scratch, site, site + limit, out), 0);
 	ck_assert_uint_eq(tagtso_form_encode(&op, TAGTSO_FORM_MIXED, scratch, site, site + limit - 64, out), 0);
-	ck_assert_uint_ne(tagtso_form_encode(&op, TAGTSO_FORM_MIXED, scratch, site, site + limit - 128, out), 0);
+	ck_assert_uint_ne(tagtso_form_encode(&op, TAGTSO_FORM_MIXED, scratch, site, site + limit - 192, out), 0);
 	ck_assert_uint_eq(tagtso_form_encode(&op, TAGTSO_FORM_MIXED, scratch, site, site - limit, out), 0);
-	ck_assert_uint_ne(tagtso_form_encode(&op, TAGTSO_FORM_MIXED, scratch, site, site - limit + 128, out), 0);
+	ck_assert_uint_ne(tagtso_form_encode(&op, TAGTSO_FORM_MIXED, scratch, site, site - limit + 192, out), 0);
 }
 END_TEST
 
@@ -560,6 +691,7 @@ int main(void)
 	tcase_add_test(tc, an_instruction_that_uses_a_scratch_register_has_no_form);
 	tcase_add_test(tc, a_tag_in_a_register_is_added_where_there_is_no_offset);
 	tcase_add_test(tc, classes_without_forms_are_refused);
+	tcase_add_test(tc, where_a_CPU_is_the_owner_there_is_no_form_inside_other_code);
 	tcase_add_test(tc, the_emitted_form_has_no_island);
 	tcase_add_test(tc, a_pair_loaded_into_its_own_base_is_refused);
 	tcase_add_test(tc, an_access_that_the_hardware_does_not_check_is_refused);

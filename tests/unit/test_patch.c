@@ -28,7 +28,7 @@ enum {
 	PRFM = 0xf9800000,
 	RET = 0xd65f03c0,
 };
-static const struct tagtso_scratch scratch = { 8, 9, 0 };
+static const struct tagtso_scratch scratch = { .a = 8, .b = 9 };
 static uint32_t *code; /* CODE bytes, then ISLANDS bytes of island space */
 
 static void write_code(unsigned at, uint32_t first, uint32_t second)

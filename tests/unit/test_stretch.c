@@ -21,7 +21,7 @@ enum {
 	BEFORE = 20,
 	CODE_DISTANCE = 1 << 20
 };
-static const struct tagtso_scratch scratches[] = { { 8, 9, 29 }, { 8, 9, 0 } };
+static const struct tagtso_scratch scratches[] = { { .a = 8, .b = 9, .c = 29 }, { .a = 8, .b = 9 } };
 
 static uint64_t seed = 0x9e3779b97f4a7c15;
 
