@@ -9,6 +9,7 @@
 #include <sys/auxv.h>
 #include <unistd.h>
 
+#include "../alloc/cpu.h"
 #include "../alloc/heap.h"
 #include "../alloc/owner.h"
 #include "../alloc/sys.h"
@@ -129,6 +130,20 @@ static bool set_up(void)
 	return !e;
 }
 
+/* False = inert, and said why. */
+static bool choose_owner(bool relax)
+{
+	const char *missing = NULL;
+
+	if (tagtso_knobs.owner == TAGTSO_OWNER_CPU)
+		missing = relax ? "mode relax has threads for owners only" : tagtso_cpu_init();
+	if (missing && tagtso_knobs.strict)
+		stay_inert(0, missing, "use TAGTSO_OWNER=thread");
+	else if (missing)
+		tagtso_say("TAGTSO_OWNER=cpu: %s: memory is owned by threads instead", missing);
+	return !inert_why;
+}
+
 /* Which mode is in force for this profile; NULL = inert, and said why. */
 static const char *choose_mode(const struct tagtso_profile *profile)
 {
@@ -172,6 +187,12 @@ static bool attach(const struct tagtso_profile *profile)
 	return !e;
 }
 
+/* What owns memory, in words. */
+static const char *owner(void)
+{
+	return tagtso_cpu.owns ? "cpu" : "thread";
+}
+
 static void set_environment(const struct tagtso_profile *profile)
 {
 	for (const char *const(*e)[2] = profile->environment; e && (*e)[0]; e++)
@@ -192,18 +213,21 @@ static void decide(void)
 		return;
 	}
 	mode = choose_mode(profile);
-	if (!mode || !probe() || !attach(profile) || !set_up()) {
+	bool relax = mode && (!strcmp(mode, "relax") ||
+	                      (tagtso_knobs.mode == TAGTSO_MODE_OBSERVE && profile->emits_ordered));
+
+	if (!mode || !probe() || !choose_owner(relax) || !attach(profile) || !set_up()) {
 		mode = "off";
 		return;
 	}
-	set_tags(!strcmp(mode, "relax") || (tagtso_knobs.mode == TAGTSO_MODE_OBSERVE && profile->emits_ordered));
+	set_tags(relax);
 	tagtso_owner_limits.handovers = tagtso_knobs.handovers;
 	tagtso_owner_limits.conflicts = tagtso_knobs.conflicts;
 	tagtso_owner_limits.batch = tagtso_knobs.batch;
 	set_environment(profile);
 	tagtso_profile = profile;
-	TAGTSO_SAY(1, "%s in mode %s: ordering %s, threshold %u, dormant until a second thread starts", profile->name,
-	           mode, ordering(), tagtso_knobs.threshold);
+	TAGTSO_SAY(1, "%s in mode %s: owners are %ss, ordering %s, threshold %u, dormant until a second thread starts",
+	           profile->name, mode, owner(), ordering(), tagtso_knobs.threshold);
 }
 
 static void be_silent(const char *line, void *arg)
@@ -275,6 +299,7 @@ static void report(bool orderly)
 		.program = program,
 		.mode = mode,
 		.ordering = ordering(),
+		.owner = owner(),
 		.emulator = tagtso_profile ? tagtso_profile->name : "none",
 		.state = tagtso_is_inert()      ? "inert"
 		         : TAGTSO_STAT(wakeups) ? "active"

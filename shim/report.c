@@ -257,6 +257,7 @@ static void write_report(struct writer *w, const struct tagtso_report_extra *ext
 	number(w, "pid", (uint64_t)pid);
 	string(w, "program", extra->program);
 	string(w, "mode", extra->mode);
+	string(w, "owner", extra->owner);
 	string(w, "emulator", extra->emulator);
 	string(w, "state", extra->state);
 	string(w, "why", extra->why);

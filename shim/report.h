@@ -23,6 +23,7 @@ struct tagtso_report_extra {
 	const char *program;              /* base name, also for %e */
 	const char *mode;                 /* in force: "enforce", "observe", "off", ... */
 	const char *ordering;             /* "halfst", "emitted": how accesses to shared memory are ordered */
+	const char *owner;                /* "thread", "cpu": what owns memory */
 	const char *emulator;             /* profile in force, "none" */
 	const char *state;                /* "active", "dormant", "inert" */
 	const char *why;                  /* of dormant and inert: the reason, else "" */

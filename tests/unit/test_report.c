@@ -202,6 +202,7 @@ static struct tagtso_report_extra extra(void)
 {
 	return (struct tagtso_report_extra){ .program = "box64",
 		                             .mode = "enforce",
+		                             .owner = "cpu",
 		                             .ordering = "halfst",
 		                             .emulator = "box64",
 		                             .state = "active",
@@ -261,6 +262,8 @@ START_TEST(knobs_are_shown_as_they_are_in_force)
 	ck_assert_uint_eq(tagtso_knobs_parse(&tagtso_knobs, environment, NULL, NULL), 0);
 	report = write_and_read(&what);
 	check_schema(report);
+	ck_assert_str_eq(get(report, "owner"), "cpu");
+	ck_assert_str_eq(get(report, "knobs.owner"), "thread");
 	ck_assert_str_eq(get(report, "knobs.threshold"), "9");
 	ck_assert_int_eq(find(report, "knobs.threshold")->kind, TAGTSO_JSON_NUMBER);
 	ck_assert_str_eq(get(report, "knobs.mode"), "observe");
