@@ -25,7 +25,7 @@
 enum { SECONDS = 100, REPORT = 65536 };
 
 static const struct test *const groups[] = { cells_table, cells_owners,  cells_memory, cells_faults, cells_threads,
-	                                     cells_busy,  cells_process, cells_relax,  NULL };
+	                                     cells_busy,  cells_process, cells_relax,  cells_cpus,   NULL };
 
 /* ---- in the test's process ---- */
 
@@ -58,6 +58,8 @@ static void *worker_main(void *arg)
 {
 	struct worker *w = arg;
 
+	if (cells_cpu)
+		cells_cpu_pin(1);
 	pthread_mutex_lock(&w->mutex);
 	for (;;) {
 		while (!w->busy && !w->ending)
@@ -77,6 +79,8 @@ void cells_worker_start(struct worker *w)
 	memset(w, 0, sizeof(*w));
 	pthread_mutex_init(&w->mutex, NULL);
 	pthread_cond_init(&w->changed, NULL);
+	if (cells_cpu) /* two owners only if they are on two processors */
+		cells_cpu_pin(0);
 	int e = pthread_create(&w->thread, NULL, worker_main, w);
 
 	CHECK(!e, "pthread_create: %s", strerror(e));
@@ -196,6 +200,7 @@ static const struct test *find(const char *name)
 
 static int run_here(const char *name)
 {
+	cells_cpu_init();
 	find(name)->run();
 	return atomic_load(&failures) ? 1 : 0;
 }
@@ -346,6 +351,8 @@ int main(int argc, char **argv)
 
 	if (argc == 3 && !strcmp(argv[1], "-x"))
 		return run_here(argv[2]);
+	if (argc == 4 && !strcmp(argv[1], "-m")) /* what tests execute too */
+		return cells_cpu_mover(atoi(argv[2]), (unsigned)atoi(argv[3]));
 	if (argc == 3 && !strcmp(argv[1], "-e")) /* what tests execute: says its argument */
 		return puts(argv[2]) < 0;
 	if (argc == 2 && !strcmp(argv[1], "-l"))

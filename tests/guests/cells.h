@@ -36,7 +36,7 @@ struct test {
 		} \
 	}
 extern const struct test cells_table[], cells_owners[], cells_memory[], cells_faults[], cells_threads[], cells_busy[],
-	cells_process[], cells_relax[];
+	cells_process[], cells_relax[], cells_cpus[];
 
 /* Says what was wrong; the test has failed, and goes on. Any thread. */
 void cells_fail(const char *file, int line, const char *format, ...) __attribute__((format(printf, 3, 4)));
@@ -107,10 +107,20 @@ static inline unsigned tag_of(const volatile void *p)
 	return (unsigned)(x >> 56) & 15;
 }
 
+/* Where the owner is a CPU (TAGTSO_OWNER=cpu): tags may be others from one moment to the next. */
+extern bool cells_cpu;
+void cells_cpu_init(void);
+unsigned cells_cpu_tag(void);
+void cells_cpu_pin(unsigned cpu);             /* the calling thread */
+int cells_cpu_mover(int pid, unsigned moves); /* the process that moves the threads of another: its exit status */
+
 /* This thread's own tag, 0 = none. */
 static inline unsigned my_tag(void)
 {
 	uint64_t x = 0;
+
+	if (cells_cpu)
+		return cells_cpu_tag();
 
 	__asm__ volatile("irg %0, %0" : "+r"(x));
 	return (unsigned)(x >> 56) & 15;
