@@ -45,7 +45,8 @@ sub test {
     my $self = { program => $program, groups => $groups, option => $option, order => $option->{order} // 'halfst', tag => {}, label => 0, filter => [], names => {} };
     my (@columns, $init);
 
-    for my $t (0 .. $#{ $program->{threads} }) {
+    # A transition to a CPU is made by a thread that is not on it any more: one beside the program's.
+    for my $t (0 .. $#{ $program->{threads} } + ((grep { $_->{kind} =~ /^cpu/ } @$groups) ? 1 : 0)) {
         push @columns, thread($self, $t);
         $init .= join(' ', map { "$t:$address{$_}=$_;" } sort keys %address) . "\n";
     }
@@ -71,7 +72,7 @@ sub stg {
 sub thread {
     my ($self, $t) = @_;
     my (@code, %done);
-    my @ops = @{ $self->{program}{threads}[$t] };
+    my @ops = @{ $self->{program}{threads}[$t] // [] };
     my $o = $self->{option};
 
     for my $g (@{ $self->{groups} }) {
@@ -99,6 +100,7 @@ sub thread {
     }
     push @code, mark();
     for my $g (@{ $self->{groups} }) {
+        push @code, transition($self, $g, $t) if $g->{kind} =~ /^cpu/ && $t == $g->{by};
         # do_exit passes a full barrier before the thread's id is free
         push @code, $o->{no_end_barrier} ? () : 'DMB ISH', 'MOV W7,#1', "STR W7,[$address{lock}]", mark() if $g->{kind} eq 'lease' && $t == $g->{owner};
         push @code, wake_up($self, $g) if $g->{kind} eq 'wake' && $t == $g->{owner} && @ops == $g->{split};
@@ -128,12 +130,17 @@ sub granule {
         return transition($self, $g, $t), $own->() if $first;
         return $kind eq 'hand-over+revoke' ? checked($self, $t, $op, [2], [4], $plain, $ordered) : $own->();
     }
+    # Before a claim it was shared: nobody had it for himself.
+    return checked($self, $t, $op, [], [0], $plain, $ordered) if $kind eq 'cpu-claim' && $t == $g->{owner};
+    return checked($self, $t, $op, [0], [], $plain, $ordered) if $kind eq 'cpu-hand-over' && $t == $g->{owner};
     if ($t == ($g->{owner} // -1) || $kind eq 'lease' && $t == $g->{heir}) {
         return claimed($self, $g, $t, $op, $done, $plain, $ordered) if $kind =~ /^(claim|first-touch)/;
         return $plain->() if $kind eq 'wake' && $k < $g->{split};
         return under_lock($self, $g, $t, $k, $plain, $ordered, $op) if $kind eq 'straddle';
         return checked($self, $t, $op, [$kind eq 'wake' ? 5 : 0], [$kind =~ /^hand-over$/ ? () : $kind eq 'hand-over+revoke' ? 4 : 2], $plain, $ordered);
     }
+    # A thread on the CPU that the memory is given to: it runs on there, and has no part in the transition.
+    return checked($self, $t, $op, [2], [], $plain, $ordered) if $kind =~ /^cpu/;
     if (defined $g->{third} && $t == $g->{third} && !$done->{"third$g"}++) {
         # The second transition of a hand-over: its page lock was free again.
         my (undef, $load) = look($self, $t, 'lock', 1);
