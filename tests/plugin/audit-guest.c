@@ -242,6 +242,7 @@ static struct thread *look(struct cpu *cpu)
 	if (!cpu->task || !cpu->space)
 		return NULL;
 	cpu->thread = find_thread(cpu);
+	cpu->thread->cpu_known = false;
 	if (cpu->thread->cpu != (int)number) { /* the switch was a full barrier (HACKING.md §6, 2) */
 		if (cpu->thread->process)
 			atomic_store(&cpu->thread->barrier, audit_tick());
@@ -278,6 +279,29 @@ void audit_space(struct cpu *cpu, uint64_t ttbr0)
 	cpu->thread = NULL;
 }
 
+/* ---- owner ids ------------------------------------------------------------------------------------------------------ */
+
+unsigned audit_id(const struct thread *t)
+{
+	return t->process && t->process->cpus && t->id ? t->cpu_id : t->id;
+}
+
+/* The kernel writes it when the thread comes back to user mode after a switch: mm_cid, which the machine's kernel has. */
+void audit_look_at_cpu(struct thread *t)
+{
+	enum { MM_CID = 24 };
+	uint32_t number = TAG_LAST_OWNER;
+
+	if (!t->process->cpus || t->cpu_known)
+		return;
+	g_autoptr(GByteArray) bytes = g_byte_array_new();
+
+	if (t->area && qemu_plugin_read_memory_vaddr(t->area + MM_CID, bytes, sizeof number))
+		memcpy(&number, bytes->data, sizeof number);
+	t->cpu_id = (uint8_t)(number < TAG_LAST_OWNER ? number + 1 : 0);
+	t->cpu_known = true;
+}
+
 /* ---- system calls --------------------------------------------------------------------------------------------------- */
 
 enum {
@@ -290,6 +314,7 @@ enum {
 	NR_mmap = 222,
 	NR_memfd_create = 279,
 	NR_membarrier = 283,
+	NR_rseq = 293,
 	SET_TAGGED_ADDR_CTRL = 55,
 	TAG_SHIFT = 3,
 	PROT_MTE_BIT = 0x20,
@@ -316,6 +341,20 @@ static void set_owner_id(struct thread *t, uint64_t control)
 	if (id && !t->id)
 		atomic_fetch_add(&t->process->leased, 1);
 	t->id = (uint8_t)id;
+}
+
+/* libc registers the area of each thread. The shim, where CPUs are the owners, makes a call that asks to unregister it and cannot succeed, which tells it
+ * whether there is one. */
+static void set_area(struct thread *t, const uint64_t a[6])
+{
+	enum { UNREGISTER = 1 };
+
+	if (!(a[2] & UNREGISTER)) {
+		t->area = a[0];
+		t->cpu_known = false; /* a new thread has accessed memory before */
+	} else if (t->process) {
+		t->process->cpus = true;
+	}
 }
 
 static void end_thread(struct thread *t)
@@ -346,6 +385,8 @@ void audit_syscall(struct cpu *cpu, uint64_t place)
 		set_owner_id(t, call.a[1]);
 	else if (t->process && call.nr == NR_membarrier && call.a[0] == PRIVATE_EXPEDITED)
 		t->stats[STAT_membarriers]++;
+	else if (call.nr == NR_rseq)
+		set_area(t, call.a);
 	else if (call.nr == NR_exit)
 		end_thread(t);
 	else if (call.nr == NR_exit_group)

@@ -56,7 +56,7 @@ static void violation(enum violation kind, struct thread *t, const struct insn *
 			               .insn = insn,
 			               .va = va,
 			               .thread = t->index,
-			               .id = t->id,
+			               .id = audit_id(t),
 			               .tag = g->tag,
 			               .was = g->was,
 			               .clock = audit_clock,
@@ -65,7 +65,7 @@ static void violation(enum violation kind, struct thread *t, const struct insn *
 			               .barrier = t->barrier,
 			               .other = g->plain_by };
 		if (other) {
-			seen->other_id = other->id;
+			seen->other_id = audit_id(other);
 			seen->other_barrier = other->barrier;
 		}
 		g_hash_table_insert(p->violations, g_memdup2(&key, sizeof key), seen);
@@ -239,9 +239,10 @@ static uint32_t later(uint32_t a, uint32_t b)
  * and be told after. */
 static bool is_late(const struct thread *t, const struct granule *g)
 {
-	bool could = g->was == TAG_SHARED || (t->id && g->was == t->id);
+	unsigned id = audit_id(t);
+	bool could = g->was == TAG_SHARED || (id && g->was == id);
 
-	return could && g->tag != t->id && atomic_load(&t->barrier) < g->began;
+	return could && g->tag != id && atomic_load(&t->barrier) < g->began;
 }
 
 bool audit_is_active(const struct process *p)
@@ -260,7 +261,8 @@ static void judge_others(struct thread *t, const struct insn *insn, uint64_t va,
 {
 	const struct thread *a = audit_thread(g->plain_by);
 
-	if (g->plain_tag == g->tag && !atomic_load(&a->exited))
+	/* One CPU's threads have one tag, and the switch between them is a barrier. */
+	if (g->plain_tag == g->tag && !atomic_load(&a->exited) && !t->process->cpus)
 		violation(VIOLATION_NO_TAG_CHANGE, t, insn, va, g);
 	else if (!passed(a, later(g->plain_at, g->began)))
 		violation(VIOLATION_NO_BARRIER, t, insn, va, g);
@@ -269,10 +271,11 @@ static void judge_others(struct thread *t, const struct insn *insn, uint64_t va,
 /* True if the thread owns the granule. Page lock held. */
 static bool judge_owner(struct thread *t, const struct insn *insn, uint64_t va, struct granule *g)
 {
+	unsigned id = audit_id(t);
 	bool late = is_late(t, g), own;
 	unsigned tag = late ? g->was : g->tag;
 
-	own = t->id && tag == t->id;
+	own = id && tag == id;
 	if (tag == TAG_BUSY)
 		violation(VIOLATION_BUSY, t, insn, va, g);
 	if (tag == TAG_NONE) {
@@ -387,7 +390,7 @@ void audit_native(struct thread *t, const struct insn *insn, uint64_t offset)
 	else if (g->tag == TAG_BUSY || g->tag == TAG_NONE)
 		t->stats[STAT_native_undecided]++;
 	else
-		t->stats[g->tag == t->id ? STAT_native_own : STAT_native_foreign]++;
+		t->stats[g->tag == audit_id(t) ? STAT_native_own : STAT_native_foreign]++;
 }
 
 void audit_physical(struct thread *t, uint64_t offset, enum view view, uint64_t physical)

@@ -13,6 +13,8 @@
  *   address that QEMU used is compared with it at the first access to each page by each mapping ("physical_wrong").
  * - Tags: STG, ST2G, STZG, STZ2G and DC GVA as they are executed, before they are; and the tag in the pointer of each access, which the hardware has compared
  *   with the tag in memory ("tag_unexpected": they differ). Owner: the thread whose last prctl(PR_SET_TAGGED_ADDR_CTRL) included that tag alone.
+ *   Where the owners are CPUs (TAGTSO_OWNER=cpu): the CPU that the access is made on, by the number that the kernel has written to the thread's rseq area,
+ *   whatever the pointer's tag says: a tag that is older than a switch makes it an access by another.
  * - Barriers: DMB ISH, SY and DSB of the thread, DMB ISHLD and ISHST; and those of the kernel on the processor where it runs, which is how a membarrier
  *   arrives. A switch to another thread is one.
  *
@@ -22,6 +24,7 @@
  *   before and after. An atomic operation that compares has them on owned memory too. An acquire alone is not enough (HACKING.md §6, P2).
  * - no access is made under tag busy or, while two threads run, under none;
  * - an access to a granule that another thread accessed plainly comes after a change of the tag, and a full barrier of that thread after the change;
+ *   where CPUs are the owners, under the tag of one: after the other thread's switch;
  * - a tag that lets somebody in is written after that barrier;
  * - a new owner's access comes after a full barrier of its own, after the first tag write of the transition.
  * In mode relax shared memory has tag 0, and a non-owner's access is ordered as the emulator emits it: a load may have acquire instead, or a DMB ISHLD since the
@@ -31,7 +34,7 @@
  * Events of two processors are told in an order that can differ from the true one by what lies between an access and its callback. Those by which
  * a thread could be wronged are left out: an access of the owner of before counts as made before the transition until a barrier is seen on its processor.
  *
- * WHAT IT CANNOT SEE. Outcomes: TCG is no weaker than its host. The kernel's accesses; DC ZVA; instruction fetches; a process killed by a signal keeps its
+ * WHAT IT CANNOT SEE. Whether a CPU's second membarrier came (HACKING.md §6): any barrier of its own will do here. Outcomes: TCG is no weaker than its host. The kernel's accesses; DC ZVA; instruction fetches; a process killed by a signal keeps its
  * record until its page table is used again. Native code (the emulator, libraries, the rest of the shim) reaches guest memory by the alias or with
  * checks off, as it does without the shim (HACKING.md §6, 8): counted, not judged ("native_foreign": memory that another thread owned).
  *
@@ -215,9 +218,11 @@ static void accesses(unsigned vcpu, void *data)
 {
 	struct cpu *cpu = &audit_cpus[vcpu];
 	const struct insn *insn = data;
+	struct thread *t = next_event(cpu);
 
-	if (!next_event(cpu))
+	if (!t)
 		return;
+	audit_look_at_cpu(t);
 	cpu->va = address(cpu, &insn->op);
 	cpu->about = insn;
 }

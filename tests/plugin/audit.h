@@ -80,6 +80,7 @@ struct process {
 	uint64_t space; /* TTBR0_EL1 */
 	uint64_t fd;    /* of the memfd */
 	_Atomic bool ended;
+	_Atomic bool cpus;       /* owners are CPUs */
 	_Atomic unsigned leased; /* threads that have had an owner id */
 	uint64_t bytes;          /* of the memfd's big views */
 	_Atomic uint64_t alias, tags;
@@ -105,7 +106,10 @@ struct thread {
 	struct process *process;
 	_Atomic uint32_t barrier; /* clock of its last full barrier */
 	_Atomic int cpu;          /* -1: not running */
-	_Atomic uint8_t id;       /* its owner id, 0: none */
+	_Atomic uint8_t id;       /* its owner id, 0: none; where CPUs are the owners: whether it may have one */
+	_Atomic uint8_t cpu_id;   /* then: that of its CPU, as it was when last looked at */
+	bool cpu_known;           /* it has not been switched since */
+	uint64_t area;            /* struct rseq that the kernel keeps for it */
 	_Atomic bool exited;
 	/* program order, by the thread itself: accesses to guest memory since the last barrier that would order them */
 	bool loaded, stored, accessed;
@@ -147,6 +151,10 @@ struct cpu {
 
 extern struct cpu audit_cpus[];
 struct thread *audit_thread(unsigned index);
+/* The owner id that counts for a thread's accesses. */
+unsigned audit_id(const struct thread *t);
+/* Before an access of the running thread: asks which CPU it is on. */
+void audit_look_at_cpu(struct thread *t);
 /* The running thread of an audited process, or NULL. */
 struct thread *audit_current(struct cpu *cpu);
 uint64_t audit_register(struct cpu *cpu, struct qemu_plugin_register *r);
