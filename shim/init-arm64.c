@@ -213,8 +213,8 @@ static void decide(void)
 		return;
 	}
 	mode = choose_mode(profile);
-	bool relax = mode && (!strcmp(mode, "relax") ||
-	                      (tagtso_knobs.mode == TAGTSO_MODE_OBSERVE && profile->emits_ordered));
+	bool relax = mode &&
+	             (!strcmp(mode, "relax") || (tagtso_knobs.mode == TAGTSO_MODE_OBSERVE && profile->emits_ordered));
 
 	if (!mode || !probe() || !choose_owner(relax) || !attach(profile) || !set_up()) {
 		mode = "off";
