@@ -34,11 +34,12 @@ void tagtso_island_write(struct tagtso_island *island, uint32_t orig, const uint
 	}
 }
 
-void tagtso_island_write_pair(struct tagtso_island *island, uint32_t barrier, uint32_t orig, const uint32_t *words)
+void tagtso_island_write_pair(struct tagtso_island *island, uint32_t barrier, uint32_t orig, const uint32_t *words,
+                              struct tagtso_scratch scratch)
 {
 	uint16_t *map;
 
-	tagtso_island_write(island, barrier, words);
+	tagtso_island_write(island, barrier, words, scratch);
 	map = tagtso_island_map(island);
 	tagtso_island_orig(island)[1] = orig;
 	/* Its first word, where the thread comes from the barrier's place, and the barrier; all else is the access. */

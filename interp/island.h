@@ -15,7 +15,8 @@ void tagtso_island_write(struct tagtso_island *island, uint32_t orig, const uint
 
 /* The same for two instructions, a DMB and the access behind it. Left before the access, the thread is at the access, past the DMB, which whoever made it
  * leave has to execute in its place. */
-void tagtso_island_write_pair(struct tagtso_island *island, uint32_t barrier, uint32_t orig, const uint32_t *words);
+void tagtso_island_write_pair(struct tagtso_island *island, uint32_t barrier, uint32_t orig, const uint32_t *words,
+                              struct tagtso_scratch scratch);
 
 /* An instruction of the emulator's. */
 struct tagtso_instruction {

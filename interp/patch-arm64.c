@@ -280,7 +280,8 @@ static enum tagtso_refusal write_barrier(struct job *job)
 		return TAGTSO_REFUSED_REACH;
 	tagtso_island_write(
 		island, job->barrier,
-		(uint32_t[]){ job->barrier, tagtso_form_branch((uintptr_t)(island->code + 1), job->pc + 4) });
+		(uint32_t[]){ job->barrier, tagtso_form_branch((uintptr_t)(island->code + 1), job->pc + 4) },
+		scratch_regs);
 	finish_island(job->code, island);
 	job->island = (uintptr_t)island->code;
 	return TAGTSO_REFUSED_NOT;
@@ -299,7 +300,7 @@ static enum tagtso_refusal write_pair(struct job *job)
 	if (!n)
 		return TAGTSO_REFUSED_FORM;
 	place_island(job->code, job->pc, n, 2, 0);
-	tagtso_island_write_pair(island, job->barrier, job->site->op.word, words);
+	tagtso_island_write_pair(island, job->barrier, job->site->op.word, words, scratch_regs);
 	finish_island(job->code, island);
 	job->island = (uintptr_t)island->code;
 	return TAGTSO_REFUSED_NOT;
