@@ -46,7 +46,7 @@ flavour() { # NAME
     at_least "$mode, $1: handlers changed the pc or a register" $(($(said advanced) + $(said changed))) 6
     at_least "$mode, $1: handlers jumped out" "$(said out)" 5
     right "$mode, $1: and in a loop that is all islands" --flavour="$1" --threads=2 --program=private --generations=1 --iterations=4000 --signals=300
-    at_least "$mode, $1: signals came there" "$(said 'generated code')" 100
+    at_least "$mode, $1: signals came there" "$(said 'generated code')" 20
     if [ "$1" != box64-llsc ]; then
         TAGTSO_THRESHOLD=1 right "$mode, $1: and at any word of an island" --flavour="$1" --threads=1 --program=each --generations=1 --iterations=6 --step
         at_least "$mode, $1: signals came in islands" "$(said 'in islands')" 10
