@@ -225,6 +225,7 @@
 	 * FEAT_LSE2 (Arm ARM B2.2.1), which all processors with MTE have: Armv8.4 demands it. */
 	routine	ldr_q
 	ldp	x4, x5, [x0]
+	access_done ldr_q
 	stp	x4, x5, [x1]
 	done	ldr_q
 
@@ -251,6 +252,7 @@
 	routine	str_q
 	ldp	x4, x5, [x1]
 	stp	x4, x5, [x0]
+	access_done str_q
 	done	str_q
 
 	store_pair stpw, w4, w5
