@@ -5,6 +5,7 @@
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/time.h>
+#include <time.h>
 #include <ucontext.h>
 
 #include "cells.h"
@@ -113,7 +114,10 @@ static void own_pages(void)
 /* One side is generated code that stores, or loads, values of two halves that are the same. The other is this program's own, unchecked and many times as fast, so that
  * it meets what the first does in two parts. It has LDP and STP, since Q registers are loaded and stored in two parts: interpreted they are not, in islands they are
  * as emitted. */
-enum { TWINS = 4000 };
+enum {
+	TWINS = 4000,
+	TWINS_SECONDS = 4
+}; /* at least so many, and so long: on a busy machine both sides run at the same time now and then only */
 
 struct twins {
 	uint64_t *p, differ;
@@ -159,13 +163,16 @@ static void no_halves(uint64_t *p, const struct snippet *snippet, bool wide, boo
 {
 	struct twins t = { .p = p, .wide = wide, .stores = stores };
 	struct code code = cells_emit(snippet);
-	uint64_t differ;
+	uint64_t differ = 0;
+	time_t end = time(NULL) + TWINS_SECONDS;
 	pthread_t thread;
 
 	plant(p, 0);
 	plant(p + 1, 0);
 	pthread_create(&thread, NULL, other_side, &t);
-	differ = code.fn(p, TWINS, 0);
+	do
+		differ |= code.fn(p, TWINS, 0);
+	while (time(NULL) < end);
 	atomic_store(&t.done, true);
 	pthread_join(thread, NULL);
 	SAME(differ | t.differ, 0, what);
