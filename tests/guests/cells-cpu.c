@@ -90,7 +90,6 @@ int cells_cpu_mover(int pid, unsigned moves)
 		CPU_ZERO(&set);
 		CPU_SET((unsigned long)(random() % cpus), &set);
 		done += !sched_setaffinity(tid[random() % threads], sizeof(set), &set);
-		cells_sleep_ms(1); /* they are to get somewhere in between */
 	}
 	return done == moves ? 0 : 1;
 }

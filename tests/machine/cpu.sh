@@ -22,8 +22,5 @@ if [ ! -d "$guests" ]; then
 fi
 guest queue 1 1000
 guest table 1 2000
-guest pool 1 500
-guest stress 1 500
-for program in atomics signals forks; do guest "$program"; done
 is "in every report a CPU is the owner" "$(grep -L '"owner": "cpu"' reports/* | wc -l)" 0
 at_least "memory went from CPU to CPU" handovers 4
