@@ -24,8 +24,9 @@
 
 enum { SECONDS = 100, REPORT = 65536 };
 
-static const struct test *const groups[] = { cells_table, cells_owners,  cells_memory, cells_faults, cells_threads,
-	                                     cells_busy,  cells_process, cells_relax,  cells_cpus,   NULL };
+static const struct test *const groups[] = { cells_table,   cells_owners,  cells_memory,  cells_faults,
+	                                     cells_threads, cells_busy,    cells_process, cells_relax,
+	                                     cells_cpus,    cells_signals, NULL };
 
 /* ---- in the test's process ---- */
 
