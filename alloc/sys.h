@@ -61,6 +61,15 @@ tagtso_sigmask tagtso_sys_sigmask(tagtso_sigmask set);
 	(TAGTSO_SIGBIT(SIGSEGV) | TAGTSO_SIGBIT(SIGBUS) | TAGTSO_SIGBIT(SIGILL) | TAGTSO_SIGBIT(SIGTRAP) | \
 	 TAGTSO_SIGBIT(SIGFPE) | TAGTSO_SIGBIT(SIGABRT) | TAGTSO_SIGBIT(SIGSYS))
 
+/* The system counter, in ms; never 0. */
+static inline uint32_t tagtso_sys_now_ms(void)
+{
+	uint64_t count, frequency;
+
+	__asm__ volatile("mrs %0, cntvct_el0\n\tmrs %1, cntfrq_el0" : "=r"(count), "=r"(frequency));
+	return (uint32_t)(count / (frequency / 1000)) | 1;
+}
+
 /* One memory barrier in every running thread of the process between call and return (I2). Registered at start-up. */
 void tagtso_sys_membarrier(void);
 /* Registers for it and proves that it works; false = the shim must stay inert. */

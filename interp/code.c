@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <stddef.h>
 
+#include "alloc/window.h"
 #include "shim/rank.h"
 #include "shim/raw.h"
 
@@ -23,7 +24,13 @@ struct tagtso_code {
 	_Atomic uint64_t end;
 	_Atomic uint64_t islands; /* aligned */
 	_Atomic uint64_t islands_end;
-	_Atomic uint64_t next; /* first byte never used; patcher only, read by handlers */
+	/* The rest is the patcher's; a hook sets it when the range is nobody's yet. */
+	uint64_t segment;               /* bytes of each segment but the last, which has what is left */
+	uint64_t next[TAGTSO_SEGMENTS]; /* first byte of each that is not used */
+	uint8_t segments;               /* how many there are */
+	uint8_t current;                /* that is being filled */
+	uint8_t emptied;                /* that is being emptied, or NONE */
+	bool is_short;                  /* an island had no place since the last time that a segment became free */
 };
 
 static struct tagtso_code ranges[MAX_RANGES];
@@ -36,7 +43,7 @@ _Atomic uint32_t tagtso_code_removals = 1;
 
 /* A range as it was at one moment. */
 struct view {
-	uint64_t base, end, islands, islands_end, next;
+	uint64_t base, end, islands, islands_end;
 };
 
 static bool look(struct tagtso_code *range, struct view *v)
@@ -52,7 +59,6 @@ static bool look(struct tagtso_code *range, struct view *v)
 		v->end = atomic_load_explicit(&range->end, memory_order_relaxed);
 		v->islands = atomic_load_explicit(&range->islands, memory_order_relaxed);
 		v->islands_end = atomic_load_explicit(&range->islands_end, memory_order_relaxed);
-		v->next = atomic_load_explicit(&range->next, memory_order_relaxed);
 		/* Orders the loads above before the second look: a range that changed meanwhile is looked at again. */
 		atomic_thread_fence(memory_order_acquire);
 		if (atomic_load_explicit(&range->sequence, memory_order_relaxed) == sequence)
@@ -65,7 +71,7 @@ enum part { CODE, ISLANDS };
 
 static bool holds(const struct view *v, enum part part, uint64_t pc)
 {
-	return part == CODE ? pc >= v->base && pc < v->end : pc >= v->islands && pc < v->next;
+	return part == CODE ? pc >= v->base && pc < v->end : pc >= v->islands && pc < v->islands_end;
 }
 
 /* Without a look at the sequence number: most ranges are passed over by this. One that is being changed may be missed,
@@ -73,7 +79,7 @@ static bool holds(const struct view *v, enum part part, uint64_t pc)
 static bool may_hold(struct tagtso_code *range, enum part part, uint64_t pc)
 {
 	return pc >= atomic_load_explicit(part == CODE ? &range->base : &range->islands, memory_order_relaxed) &&
-	       pc < atomic_load_explicit(part == CODE ? &range->end : &range->next, memory_order_relaxed);
+	       pc < atomic_load_explicit(part == CODE ? &range->end : &range->islands_end, memory_order_relaxed);
 }
 
 /* The range that holds pc, and in *v what it was then. */
@@ -135,7 +141,32 @@ static void set(struct tagtso_code *range, const struct view *v)
 	atomic_store_explicit(&range->end, v->end, memory_order_relaxed);
 	atomic_store_explicit(&range->islands, v->islands, memory_order_relaxed);
 	atomic_store_explicit(&range->islands_end, v->islands_end, memory_order_relaxed);
-	atomic_store_explicit(&range->next, v->next, memory_order_relaxed);
+}
+
+static uint64_t segment_start(const struct tagtso_code *range, unsigned number)
+{
+	return atomic_load_explicit(&range->islands, memory_order_relaxed) + number * range->segment;
+}
+
+static uint64_t segment_end(const struct tagtso_code *range, unsigned number)
+{
+	return number + 1u < range->segments ? segment_start(range, number + 1)
+	                                     : atomic_load_explicit(&range->islands_end, memory_order_relaxed);
+}
+
+/* Segments are pages, so that the memory of an empty one can be given back. */
+static void set_segments(struct tagtso_code *range, const struct view *v)
+{
+	uint64_t bytes = v->islands_end - v->islands;
+	bool one = v->islands % TAGTSO_PAGE_SIZE || bytes < (uint64_t)TAGTSO_SEGMENTS * TAGTSO_PAGE_SIZE;
+
+	range->segments = one ? 1 : TAGTSO_SEGMENTS;
+	range->segment = one ? bytes : bytes / TAGTSO_SEGMENTS & ~(uint64_t)(TAGTSO_PAGE_SIZE - 1);
+	range->current = 0;
+	range->emptied = TAGTSO_SEGMENT_NONE;
+	range->is_short = false;
+	for (unsigned i = 0; i < range->segments; i++)
+		range->next[i] = segment_start(range, i);
 }
 
 static bool is_free(struct tagtso_code *range)
@@ -161,7 +192,6 @@ int tagtso_patch_add_code(uint64_t base, uint64_t size, uint64_t islands, uint64
 		return -EINVAL;
 	v.islands = (islands + unit - 1) & ~(unit - 1);
 	v.islands_end = (islands + islands_size) & ~(unit - 1);
-	v.next = v.islands;
 	for (uint32_t i = 0; i < MAX_RANGES; i++) {
 		if (!is_free(&ranges[i]) || !own(&ranges[i]))
 			continue;
@@ -170,6 +200,7 @@ int tagtso_patch_add_code(uint64_t base, uint64_t size, uint64_t islands, uint64
 			continue;
 		}
 		set(&ranges[i], &v);
+		set_segments(&ranges[i], &v);
 		publish(&ranges[i]);
 		grow(i + 1);
 		return 0;
@@ -240,21 +271,114 @@ void tagtso_code_bounds(struct tagtso_code *code, uint64_t *base, uint64_t *end)
 void tagtso_code_islands(struct tagtso_code *code, uint64_t *base, uint64_t *end)
 {
 	*base = atomic_load_explicit(&code->islands, memory_order_relaxed);
-	*end = atomic_load_explicit(&code->next, memory_order_relaxed);
+	*end = atomic_load_explicit(&code->islands_end, memory_order_relaxed);
+}
+
+/* ---- segments ---- */
+
+static bool is_empty(const struct tagtso_code *code, unsigned number)
+{
+	return code->next[number] == segment_start(code, number);
+}
+
+static unsigned next_empty(const struct tagtso_code *code)
+{
+	for (unsigned i = 1; i < code->segments; i++) {
+		unsigned number = (code->current + i) % code->segments;
+
+		if (is_empty(code, number) && number != code->emptied)
+			return number;
+	}
+	return TAGTSO_SEGMENT_NONE;
 }
 
 struct tagtso_island *tagtso_code_place(struct tagtso_code *code, unsigned bytes)
 {
-	uint64_t next = atomic_load_explicit(&code->next, memory_order_relaxed);
+	unsigned current = code->current;
 
-	if (atomic_load_explicit(&code->islands_end, memory_order_relaxed) - next < bytes)
-		return NULL;
-	return (struct tagtso_island *)(uintptr_t)next;
+	if (segment_end(code, current) - code->next[current] < bytes) {
+		unsigned empty = next_empty(code);
+
+		/* What fits into no segment is no reason to empty one. */
+		code->is_short |= empty == TAGTSO_SEGMENT_NONE && bytes <= code->segment;
+		if (empty == TAGTSO_SEGMENT_NONE || segment_end(code, empty) - code->next[empty] < bytes)
+			return NULL;
+		code->current = (uint8_t)(current = empty);
+	}
+	return (struct tagtso_island *)(uintptr_t)code->next[current];
 }
 
 void tagtso_code_take(struct tagtso_code *code, unsigned bytes)
 {
-	atomic_fetch_add_explicit(&code->next, bytes, memory_order_relaxed);
+	code->next[code->current] += bytes;
+}
+
+bool tagtso_code_segment(struct tagtso_code *code, unsigned number, uint64_t *from, uint64_t *to)
+{
+	if (number >= code->segments)
+		return false;
+	*from = segment_start(code, number);
+	*to = code->next[number];
+	return true;
+}
+
+uint64_t tagtso_code_room(struct tagtso_code *code)
+{
+	uint64_t room = 0;
+
+	for (unsigned i = 0; i < code->segments; i++)
+		if (i == code->current || (is_empty(code, i) && i != code->emptied))
+			room += segment_end(code, i) - code->next[i];
+	return room;
+}
+
+bool tagtso_code_is_short(struct tagtso_code *code)
+{
+	return code->segments > 1 && (code->is_short || next_empty(code) == TAGTSO_SEGMENT_NONE);
+}
+
+unsigned tagtso_code_current(struct tagtso_code *code)
+{
+	return code->current;
+}
+
+unsigned tagtso_code_emptied(struct tagtso_code *code)
+{
+	return code->emptied;
+}
+
+void tagtso_code_begin_emptying(struct tagtso_code *code, unsigned number)
+{
+	code->emptied = (uint8_t)number;
+	code->is_short = false;
+}
+
+void tagtso_code_cancel_emptying(struct tagtso_code *code)
+{
+	code->emptied = TAGTSO_SEGMENT_NONE;
+}
+
+void tagtso_code_end_emptying(struct tagtso_code *code)
+{
+	code->next[code->emptied] = segment_start(code, code->emptied);
+	code->emptied = TAGTSO_SEGMENT_NONE;
+	code->is_short = false;
+}
+
+void tagtso_code_each(bool (*fn)(struct tagtso_code *code))
+{
+	uint32_t n = atomic_load(&in_use);
+	bool over = false;
+
+	for (uint32_t i = 0; i < n && !over; i++) {
+		struct tagtso_code *code =
+			tagtso_code_hold(atomic_load_explicit(&ranges[i].base, memory_order_relaxed));
+
+		if (!code)
+			continue;
+		over = fn(code);
+		tagtso_code_release(code);
+	}
 }
 
 void tagtso_code_after_fork(void)
@@ -264,6 +388,8 @@ void tagtso_code_after_fork(void)
 	for (uint32_t i = 0; i < MAX_RANGES; i++) {
 		if (atomic_load(&ranges[i].holders))
 			atomic_store(&ranges[i].holders, 0);
+		/* Half emptied, perhaps: it stays full, until it is chosen again. */
+		ranges[i].emptied = TAGTSO_SEGMENT_NONE;
 		if (atomic_load(&ranges[i].sequence) & 1) {
 			set(&ranges[i], &none);
 			publish(&ranges[i]);

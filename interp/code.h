@@ -6,6 +6,7 @@
 #define TAGTSO_INTERP_CODE_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "patch.h"
@@ -15,7 +16,7 @@
 /* An island, with what it says about itself. Behind the header: ncode words of code; norig words as emitted, of the
  * instructions from `pc` on, 0 for those that are not in the island; ncode numbers that say which instruction each
  * code word belongs to (TAGTSO_MAP_ of stretch.h). Written once, by the patcher, before a site can branch to it; its
- * place is never used again while its code is registered, because a thread may stand in it for any time.
+ * place is used again only when no thread can stand in it any more (reclaim.h).
  *
  * Islands begin at multiples of UNIT and are found by looking for the magic number downwards from a pc. None of their
  * words can look like it: as an instruction 0x67617400 is unallocated, and no map entry has the bits of 0x7400. */
@@ -65,9 +66,30 @@ void tagtso_code_bounds(struct tagtso_code *code, uint64_t *base, uint64_t *end)
 void tagtso_code_islands(struct tagtso_code *code, uint64_t *base, uint64_t *end);
 
 /* A free place for an island of so many bytes near held code, NULL when there is none left, and taking it. Patcher
- * only. */
+ * only, as is all that follows about segments. */
 struct tagtso_island *tagtso_code_place(struct tagtso_code *code, unsigned bytes);
 void tagtso_code_take(struct tagtso_code *code, unsigned bytes);
+
+/* The island space of a range is cut into segments, which are filled one after the other. A full one can be emptied
+ * (patch-arm64.c) and, after a grace period (reclaim.h), filled again. Space too small for SEGMENTS pages is one
+ * segment, which is never emptied. */
+enum { TAGTSO_SEGMENTS = 16, TAGTSO_SEGMENT_NONE = 255 };
+
+/* What segment `number` holds: islands from *from on, one behind the other, up to *to. False if there is no such segment. */
+bool tagtso_code_segment(struct tagtso_code *code, unsigned number, uint64_t *from, uint64_t *to);
+/* Bytes of island space that were never used or are free again. */
+uint64_t tagtso_code_room(struct tagtso_code *code);
+/* True if the space can be emptied and is nearly used up: some island had no place, or the last free segment is begun. */
+bool tagtso_code_is_short(struct tagtso_code *code);
+/* The segment that is being filled, and the one that is being emptied (or NONE). */
+unsigned tagtso_code_current(struct tagtso_code *code);
+unsigned tagtso_code_emptied(struct tagtso_code *code);
+/* From now on `number` is being emptied; then it is free, or as full as before. */
+void tagtso_code_begin_emptying(struct tagtso_code *code, unsigned number);
+void tagtso_code_cancel_emptying(struct tagtso_code *code);
+void tagtso_code_end_emptying(struct tagtso_code *code);
+/* Calls fn with each range held, until it returns true. */
+void tagtso_code_each(bool (*fn)(struct tagtso_code *code));
 
 /* In the child of fork: whoever held or was changing a range does not exist here. */
 void tagtso_code_after_fork(void);

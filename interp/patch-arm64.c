@@ -30,13 +30,14 @@
 #include "decode.h"
 #include "island.h"
 #include "opinion.h"
+#include "reclaim.h"
 #include "shim/next.h"
 #include "shim/rank.h"
 #include "shim/say.h"
 #include "shim/stats.h"
 #include "stretch.h"
 
-enum { BOX = 512, TRIES = 16, BATCH = 64, STACK = 256 * 1024, PAUSE_MS = 10 };
+enum { BOX = 512, TRIES = 16, BATCH = 64, STACK = 256 * 1024, PAUSE_MS = 10, LONG_PAUSE_MS = 1280 };
 
 enum state { STOPPED, STARTING, RUNNING, STOPPING };
 
@@ -55,6 +56,12 @@ static struct tagtso_opinion opinion;      /* the patcher's; opened by start */
 static struct tagtso_site *alone[BOX];     /* sites with islands of their own, to be joined; the patcher's */
 static _Atomic uint32_t nalone;            /* the patcher's; read by drain */
 
+/* Island space; the patcher's. */
+static uint64_t quiet_pc;      /* in the code whose segment waits for threads to leave it (reclaim), 0 = none */
+static bool wants_room;        /* some range is short of it */
+static uint64_t next_look;     /* when to look after it, in ms */
+static unsigned pause_between; /* such looks, in ms: longer while nothing comes of them */
+
 /* One request on its way through a batch. */
 struct job {
 	struct tagtso_site *site;
@@ -67,6 +74,7 @@ struct job {
 	uint64_t island;          /* 0 for EMITTED */
 	uint8_t form;
 	uint8_t refused; /* enum tagtso_refusal */
+	bool move;       /* the site keeps its form, and gets an island elsewhere */
 };
 
 /* ---- requests: handler code ---- */
@@ -173,6 +181,33 @@ uint64_t tagtso_patch_recovery(uint64_t pc)
 	return pc == (uintptr_t)tagtso_patch_exchange_access ? (uintptr_t)tagtso_patch_exchange_failed : 0;
 }
 
+/* ---- torture ----
+ * TAGTSO_TORTURE: what may happen at any time happens at random times, and what may take long takes long. */
+
+enum { TORTURE_SITES = 4, TORTURE_PAUSE_MS = 2, TORTURE_NAP_NS = 200000 };
+bool tagtso_patch_relaxes;
+static uint64_t torture_state; /* the patcher's; not 0: on; set by start */
+
+/* xorshift64*: Vigna, "An experimental exploration of Marsaglia's xorshift generators, scrambled" */
+static uint32_t torture_random(uint32_t below)
+{
+	torture_state ^= torture_state >> 12;
+	torture_state ^= torture_state << 25;
+	torture_state ^= torture_state >> 27;
+	return (uint32_t)(torture_state * UINT64_C(0x2545f4914f6cdd1d) >> 32) % below;
+}
+
+/* A point at which other threads may do anything. */
+static void torture_point(void)
+{
+	struct timespec nap = { 0 };
+
+	if (!torture_state || torture_random(4))
+		return;
+	nap.tv_nsec = torture_random(TORTURE_NAP_NS);
+	tagtso_sys(__NR_nanosleep, &nap, NULL);
+}
+
 /* ---- one site ---- */
 
 static uint32_t load_word(const uint32_t *word)
@@ -211,16 +246,19 @@ static bool decoders_agree(const struct tagtso_site *site, uint64_t pc)
 	       tagtso_opinion_agrees(&opinion, &site->op, pc);
 }
 
-/* Makes an island of code and what is known of it. NULL when there is no place that the site can branch to. `spare`
- * bytes must be left behind it. */
-static struct tagtso_island *place_island(struct tagtso_code *code, uint64_t pc, unsigned ncode, unsigned norig,
-                                          uint64_t spare)
+static bool in_reach(uint64_t pc, const struct tagtso_island *island, unsigned ncode)
+{
+	return tagtso_form_branch(pc, (uintptr_t)island->code) &&
+	       tagtso_form_branch(pc, (uintptr_t)(island->code + ncode));
+}
+
+/* Makes an island of code and what is known of it. NULL when there is no place that the site can branch to. */
+static struct tagtso_island *place_island(struct tagtso_code *code, uint64_t pc, unsigned ncode, unsigned norig)
 {
 	unsigned bytes = tagtso_island_bytes(ncode, norig);
-	struct tagtso_island *island = tagtso_code_place(code, bytes + (unsigned)spare);
+	struct tagtso_island *island = tagtso_code_place(code, bytes);
 
-	if (!island || !tagtso_form_branch(pc, (uintptr_t)island->code) ||
-	    !tagtso_form_branch(pc, (uintptr_t)(island->code + ncode)))
+	if (!island || !in_reach(pc, island, ncode))
 		return NULL;
 	island->pc = pc;
 	island->bytes = bytes;
@@ -236,6 +274,7 @@ static void finish_island(struct tagtso_code *code, struct tagtso_island *island
 	clean((uintptr_t)island, island->bytes);
 	TAGTSO_ADD(island_bytes, island->bytes);
 	tagtso_code_take(code, island->bytes);
+	wants_room |= tagtso_code_is_short(code);
 }
 
 /* ---- a DMB and the access behind it (mode relax) ----
@@ -272,12 +311,21 @@ static void find_barrier(struct job *job)
 	job->arming = !island;
 }
 
+/* Why there is no place: none is free now, or none is near. */
+static enum tagtso_refusal no_place(struct job *job, unsigned bytes)
+{
+	if (tagtso_code_place(job->code, bytes) || !tagtso_code_is_short(job->code))
+		return TAGTSO_REFUSED_REACH;
+	wants_room = true;
+	return TAGTSO_REFUSED_FULL;
+}
+
 static enum tagtso_refusal write_barrier(struct job *job)
 {
-	struct tagtso_island *island = place_island(job->code, job->pc, 2, 1, 0);
+	struct tagtso_island *island = place_island(job->code, job->pc, 2, 1);
 
 	if (!island)
-		return TAGTSO_REFUSED_REACH;
+		return no_place(job, tagtso_island_bytes(2, 1));
 	tagtso_island_write(
 		island, job->barrier,
 		(uint32_t[]){ job->barrier, tagtso_form_branch((uintptr_t)(island->code + 1), job->pc + 4) },
@@ -289,17 +337,17 @@ static enum tagtso_refusal write_barrier(struct job *job)
 
 static enum tagtso_refusal write_pair(struct job *job)
 {
-	struct tagtso_island *island = place_island(job->code, job->pc, TAGTSO_ISLAND_WORDS, 2, 0);
+	struct tagtso_island *island = place_island(job->code, job->pc, TAGTSO_ISLAND_WORDS, 2);
 	uint32_t words[TAGTSO_ISLAND_WORDS];
 	unsigned n;
 
 	if (!island)
-		return TAGTSO_REFUSED_REACH;
+		return no_place(job, tagtso_island_bytes(TAGTSO_ISLAND_WORDS, 2));
 	n = tagtso_form_encode_pair(&job->site->op, job->barrier, job->form, scratch_regs, job->pc + 4,
 	                            (uintptr_t)island->code, words);
 	if (!n)
 		return TAGTSO_REFUSED_FORM;
-	place_island(job->code, job->pc, n, 2, 0);
+	place_island(job->code, job->pc, n, 2);
 	tagtso_island_write_pair(island, job->barrier, job->site->op.word, words, scratch_regs);
 	finish_island(job->code, island);
 	job->island = (uintptr_t)island->code;
@@ -332,16 +380,16 @@ static enum tagtso_refusal prepare_pair(struct job *job)
 
 static enum tagtso_refusal write_island(struct job *job, uint64_t pc)
 {
-	struct tagtso_island *island = place_island(job->code, pc, TAGTSO_ISLAND_WORDS, 1, 0);
+	struct tagtso_island *island = place_island(job->code, pc, TAGTSO_ISLAND_WORDS, 1);
 	uint32_t words[TAGTSO_ISLAND_WORDS];
 	unsigned n;
 
 	if (!island)
-		return TAGTSO_REFUSED_REACH;
+		return no_place(job, tagtso_island_bytes(TAGTSO_ISLAND_WORDS, 1));
 	n = tagtso_form_encode(&job->site->op, job->form, scratch_regs, pc, (uintptr_t)island->code, words);
 	if (!n)
 		return TAGTSO_REFUSED_FORM;
-	place_island(job->code, pc, n, 1, 0);
+	place_island(job->code, pc, n, 1);
 	tagtso_island_write(island, job->site->op.word, words, scratch_regs);
 	finish_island(job->code, island);
 	job->island = (uintptr_t)island->code;
@@ -384,14 +432,15 @@ static enum tagtso_refusal prepare(struct job *job)
 		return TAGTSO_REFUSED_STALE;
 	if (job->form == TAGTSO_FORM_EMITTED)
 		return TAGTSO_REFUSED_NOT;
-	if (job->old != job->new && job->form == atomic_load_explicit(&site->form, memory_order_relaxed)) {
+	if (!job->move && job->old != job->new &&
+	    job->form == atomic_load_explicit(&site->form, memory_order_relaxed)) {
 		job->new = job->old;
 		job->island = atomic_load_explicit(&site->island, memory_order_relaxed);
 		return TAGTSO_REFUSED_NOT;
 	}
 	if (!decoders_agree(site, pc))
 		return TAGTSO_REFUSED_CAPSTONE;
-	if (!find_island(job) && (refused = write_island(job, pc)))
+	if ((job->move || !find_island(job)) && (refused = write_island(job, pc)))
 		return refused;
 	job->new = tagtso_form_branch(pc, job->island);
 	return job->new ? TAGTSO_REFUSED_NOT : TAGTSO_REFUSED_REACH;
@@ -418,7 +467,8 @@ static void say_job(const struct job *job, uint8_t from)
 		                               ": decoders disagree",
 		                               ": no island space in reach",
 		                               ": the code may not be written",
-		                               ": code has changed" };
+		                               ": code has changed",
+		                               ": island space is used up" };
 	uint64_t pc = atomic_load_explicit(&job->site->pc, memory_order_relaxed);
 	char text[TAGTSO_TEXT];
 
@@ -449,6 +499,7 @@ static void set_form(struct tagtso_site *site, uint8_t form, uint64_t island)
 	atomic_store_explicit(&site->island, island, memory_order_relaxed);
 	atomic_store_explicit(&site->local, 0, memory_order_relaxed);
 	atomic_store_explicit(&site->shared, 0, memory_order_relaxed);
+	atomic_store_explicit(&site->since, tagtso_sys_now_ms(), memory_order_relaxed);
 	/* Release: a handler that sees the form sees the score begun anew. */
 	atomic_store_explicit(&site->form, form, memory_order_release);
 	atomic_store_explicit(&site->wanted, form, memory_order_release);
@@ -480,13 +531,34 @@ bool tagtso_patch_restore(uint64_t pc)
 	return done >= 0;
 }
 
+/* Once, and counted from then on. */
+static void say_full(const struct job *job)
+{
+	TAGTSO_COUNT(islands_full);
+	if (TAGTSO_STAT(islands_full) == 1)
+		TAGTSO_SAY(
+			1,
+			"island space of the code around %lx is used up: its sites are interpreted until some is free: "
+			"raise TAGTSO_ISLANDS",
+			(unsigned long)atomic_load_explicit(&job->site->pc, memory_order_relaxed));
+}
+
 static void refuse(struct job *job)
 {
 	struct tagtso_site *site = job->site;
 
 	TAGTSO_COUNT(rewrites_refused);
+	if (job->refused == TAGTSO_REFUSED_FULL) {
+		say_full(job);
+		/* Not at the next trap already: each request wakes a thread. */
+		atomic_store_explicit(&site->local, 0, memory_order_relaxed);
+		atomic_store_explicit(&site->shared, 0, memory_order_relaxed);
+		give_up(site);
+		return;
+	}
 	if (job->refused == TAGTSO_REFUSED_STALE) {
 		/* The code is gone, and the form with it. If it comes back, it begins as emitted. */
+		atomic_store_explicit(&site->changes, 0, memory_order_relaxed);
 		set_form(site, TAGTSO_FORM_EMITTED, 0);
 		return;
 	}
@@ -520,7 +592,8 @@ static void finish(struct job *job)
 	} else {
 		if (job->old != job->new)
 			count_rewrite(job->form);
-		if (from != job->form && changes < UINT8_MAX)
+		if (from != job->form && from != TAGTSO_FORM_EMITTED && job->form != TAGTSO_FORM_EMITTED &&
+		    changes < UINT8_MAX)
 			atomic_store_explicit(&site->changes, changes + 1, memory_order_relaxed);
 		set_form(site, job->form, job->island);
 		if (job->old != job->new && job->form != TAGTSO_FORM_EMITTED)
@@ -604,17 +677,36 @@ static bool plan(void)
 	return true;
 }
 
+/* What stretches leave over is for sites that need an island of their own, where nothing is ever free again. */
+static bool leaves_room(struct tagtso_code *code, unsigned bytes)
+{
+	uint64_t base, end, from, to;
+
+	tagtso_code_bounds(code, &base, &end);
+	return tagtso_code_segment(code, 1, &from, &to) || tagtso_code_room(code) >= bytes + (end - base) / 2;
+}
+
+/* Its size is known when it has been encoded; then the place may be another one. */
+static struct tagtso_island *place_stretch(struct tagtso_code *code, uint64_t pc)
+{
+	struct tagtso_stretch *s = &joint.s;
+	struct tagtso_island *guess = tagtso_code_place(code, 0), *island;
+
+	if (!guess || !tagtso_stretch_encode(s, scratch_regs, (uintptr_t)guess->code) ||
+	    !leaves_room(code, tagtso_island_bytes(s->ncode, s->end - s->first)))
+		return NULL;
+	island = place_island(code, pc, s->ncode, s->end - s->first);
+	if (island && island != guess && !tagtso_stretch_encode(s, scratch_regs, (uintptr_t)island->code))
+		return NULL;
+	return island;
+}
+
 static struct tagtso_island *write_stretch(struct tagtso_code *code)
 {
 	struct tagtso_stretch *s = &joint.s;
-	struct tagtso_island *island = tagtso_code_place(code, 0);
-	uint64_t pc = s->pc + 4 * (uint64_t)s->first, base, end;
+	uint64_t pc = s->pc + 4 * (uint64_t)s->first;
+	struct tagtso_island *island = place_stretch(code, pc);
 
-	tagtso_code_bounds(code, &base, &end);
-	if (!island || !tagtso_stretch_encode(s, scratch_regs, (uintptr_t)island->code))
-		return NULL;
-	/* What is left is for sites that need an island of their own. */
-	island = place_island(code, pc, s->ncode, s->end - s->first, (end - base) / 2);
 	if (!island)
 		return NULL;
 	memcpy(island->code, s->code, s->ncode * sizeof(*s->code));
@@ -708,7 +800,9 @@ static void join_site(struct tagtso_site *site)
 	/* It may have been taken into a stretch by a neighbour. */
 	if (own && !is_stretch(own) && (is_worth_a_look(code, pc) || is_in_stretch(code, pc))) {
 		read_code(code, pc);
+		torture_point();
 		island = plan() ? write_stretch(code) : NULL;
+		torture_point();
 		if (island && sync_cores() && is_unchanged()) {
 			exchange_entrances(island);
 			sync_cores();
@@ -725,6 +819,238 @@ static void join_all(void)
 	for (uint32_t i = 0; i < n; i++)
 		join_site(alone[i]);
 	atomic_store_explicit(&nalone, 0, memory_order_release);
+}
+
+/* ---- emptying segments ----
+ * The sites whose words lead into the segment get islands elsewhere, or have their own word back; then no word leads there.
+ * What is left is a matter of the threads that are inside: reclaim.h. One segment of one range at a time. */
+
+enum { WORTH = 4 }; /* one part in so many must be free afterwards, or all the work is for nothing */
+
+static uint32_t *word_at(uint64_t pc)
+{
+	return (uint32_t *)(uintptr_t)pc;
+}
+
+/* True if the code's own word for instruction i leads into the island. */
+static bool is_entrance(const struct tagtso_island *island, unsigned i)
+{
+	uint64_t pc = island->pc + 4 * (uint64_t)i;
+
+	return tagtso_island_orig(island)[i] && island_of_word(pc, load_word(word_at(pc))) == island;
+}
+
+static bool is_entered(const struct tagtso_island *island)
+{
+	for (unsigned i = 0; i < island->norig; i++)
+		if (is_entrance(island, i))
+			return true;
+	return false;
+}
+
+/* Calls fn for each island of a segment. */
+static void each_island(struct tagtso_code *code, unsigned segment,
+                        void (*fn)(struct tagtso_code *code, struct tagtso_island *island))
+{
+	uint64_t at, end;
+
+	if (!tagtso_code_segment(code, segment, &at, &end))
+		return;
+	while (at < end) {
+		struct tagtso_island *island = (struct tagtso_island *)(uintptr_t)at;
+
+		at += island->bytes;
+		fn(code, island);
+	}
+}
+
+static uint64_t entered_bytes; /* count_entered()'s sum */
+
+static void count_entered(struct tagtso_code *code, struct tagtso_island *island)
+{
+	(void)code;
+	entered_bytes += is_entered(island) ? island->bytes : 0;
+}
+
+/* The one with the least that has to be moved, or NONE. */
+static unsigned choose_segment(struct tagtso_code *code)
+{
+	unsigned best = TAGTSO_SEGMENT_NONE, any = torture_state ? torture_random(TAGTSO_SEGMENTS) : 0;
+	uint64_t least = UINT64_MAX, from, to;
+
+	if (torture_state && any != tagtso_code_current(code) && tagtso_code_segment(code, any, &from, &to) &&
+	    from != to)
+		return any;
+	for (unsigned i = 0; tagtso_code_segment(code, i, &from, &to); i++) {
+		entered_bytes = 0;
+		if (i == tagtso_code_current(code) || from == to)
+			continue;
+		each_island(code, i, count_entered);
+		if (entered_bytes < least && entered_bytes <= (to - from) - (to - from) / WORTH) {
+			least = entered_bytes;
+			best = i;
+		}
+	}
+	return best;
+}
+
+static struct {
+	struct job jobs[BATCH];
+	unsigned n;
+} moving;
+
+static void finish_move(struct job *job)
+{
+	struct tagtso_site *site = job->site;
+
+	if (!job->refused && job->island) {
+		atomic_store_explicit(&site->island, job->island, memory_order_relaxed);
+		join_later(site);
+	}
+	if (job->code)
+		tagtso_code_release(job->code);
+}
+
+static void move_sites(void)
+{
+	bool synced;
+
+	for (unsigned i = 0; i < moving.n; i++)
+		moving.jobs[i].refused = prepare(&moving.jobs[i]);
+	torture_point();
+	synced = sync_cores();
+	for (unsigned i = 0; i < moving.n; i++) {
+		if (synced && !moving.jobs[i].refused)
+			exchange_word(&moving.jobs[i]);
+		finish_move(&moving.jobs[i]);
+	}
+	moving.n = 0;
+}
+
+static void move_site(uint64_t pc, uint32_t word)
+{
+	struct tagtso_site *site = tagtso_site_get(pc, word);
+	uint8_t form = site ? atomic_load_explicit(&site->form, memory_order_relaxed) : TAGTSO_FORM_EMITTED;
+
+	if (form == TAGTSO_FORM_EMITTED)
+		return;
+	moving.jobs[moving.n++] = (struct job){ .site = site, .form = form, .move = true };
+	if (moving.n == BATCH)
+		move_sites();
+}
+
+static void move_island(struct tagtso_code *code, struct tagtso_island *island)
+{
+	(void)code;
+	/* Release: pairs with tagtso_island_resume(). */
+	atomic_store_explicit(&island->retired, 1, memory_order_release);
+	for (unsigned i = 0; i < island->norig; i++)
+		if (is_entrance(island, i))
+			move_site(island->pc + 4 * (uint64_t)i, tagtso_island_orig(island)[i]);
+}
+
+/* The word as emitted, where the branch to the island still is. */
+static void give_word_back(const struct tagtso_island *island, unsigned i)
+{
+	uint64_t pc = island->pc + 4 * (uint64_t)i;
+	uint32_t word = tagtso_island_orig(island)[i], now = load_word(word_at(pc));
+	struct tagtso_site *site = tagtso_site_get(pc, word);
+
+	if (island_of_word(pc, now) != island || tagtso_patch_exchange(word_at(pc), now, word) <= 0)
+		return;
+	if (site)
+		set_form(site, TAGTSO_FORM_EMITTED, 0);
+}
+
+/* Also forgets what leads here by other ways than words. */
+static void leave_island(struct tagtso_code *code, struct tagtso_island *island)
+{
+	(void)code;
+	for (unsigned i = 0; i < island->norig; i++) {
+		uint32_t word = tagtso_island_orig(island)[i];
+		uint64_t pc = island->pc + 4 * (uint64_t)i;
+		struct tagtso_site *site;
+
+		if (!word)
+			continue;
+		give_word_back(island, i);
+		/* Whoever wrote the word that is there now: no core runs an older one after the next sync_cores(). */
+		clean(pc, sizeof(uint32_t));
+		site = tagtso_site_get(pc, word);
+		if (site && tagtso_code_island(atomic_load_explicit(&site->island, memory_order_relaxed)) == island)
+			atomic_store_explicit(&site->island, 0, memory_order_relaxed);
+	}
+}
+
+/* True if it has begun, or can begin nowhere now. */
+static bool empty_one(struct tagtso_code *code)
+{
+	uint64_t base, end, from, to;
+	unsigned segment;
+
+	if (!(tagtso_code_is_short(code) || torture_state) || (segment = choose_segment(code)) == TAGTSO_SEGMENT_NONE)
+		return false;
+	tagtso_code_begin_emptying(code, segment);
+	each_island(code, segment, move_island);
+	move_sites();
+	torture_point();
+	each_island(code, segment, leave_island);
+	/* Code that may not be written keeps its words. */
+	entered_bytes = 0;
+	each_island(code, segment, count_entered);
+	tagtso_code_segment(code, segment, &from, &to);
+	tagtso_code_bounds(code, &base, &end);
+	if (entered_bytes || !sync_cores() || !tagtso_reclaim_begin(from, to)) {
+		tagtso_code_cancel_emptying(code);
+		return true;
+	}
+	quiet_pc = base;
+	return true;
+}
+
+/* The memory goes back too: what runs there from now on is no instruction. */
+static void free_segment(void)
+{
+	struct tagtso_code *code = tagtso_code_hold(quiet_pc);
+	uint64_t from, to;
+
+	quiet_pc = 0;
+	/* The emulator may have unmapped it, and mapped other code there. */
+	if (!code)
+		return;
+	if (tagtso_code_segment(code, tagtso_code_emptied(code), &from, &to)) {
+		tagtso_sys(__NR_madvise, from, (to - from + 4095) & ~UINT64_C(4095), MADV_DONTNEED);
+		tagtso_code_end_emptying(code);
+		TAGTSO_COUNT(reclaims);
+		TAGTSO_ADD(reclaimed_bytes, to - from);
+	}
+	tagtso_code_release(code);
+}
+
+static uint64_t now_ms(void)
+{
+	struct timespec t = { 0 };
+
+	tagtso_sys(__NR_clock_gettime, CLOCK_MONOTONIC_COARSE, &t);
+	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+/* Now and then, also while requests come without a pause. */
+static void reclaim(void)
+{
+	if ((!quiet_pc && !wants_room) || now_ms() < next_look)
+		return;
+	if (quiet_pc && tagtso_reclaim_over()) {
+		free_segment();
+		pause_between = PAUSE_MS;
+	}
+	if (!quiet_pc && tagtso_reclaim_possible()) {
+		wants_room = false;
+		tagtso_code_each(empty_one);
+		if (!quiet_pc && pause_between < LONG_PAUSE_MS)
+			pause_between *= 2;
+	}
+	next_look = now_ms() + (quiet_pc ? PAUSE_MS : pause_between);
 }
 
 /* ---- batches ---- */
@@ -782,7 +1108,9 @@ static void serve(struct job *jobs, unsigned n)
 		jobs[i].refused = prepare(&jobs[i]);
 		prepared |= !jobs[i].refused && jobs[i].old != jobs[i].new;
 	}
+	torture_point();
 	synced = !prepared || sync_cores();
+	torture_point();
 	for (unsigned i = 0; i < n; i++) {
 		if (!synced && !jobs[i].refused)
 			jobs[i].refused = TAGTSO_REFUSED_STALE;
@@ -791,11 +1119,49 @@ static void serve(struct job *jobs, unsigned n)
 		exchange_word(&jobs[i]);
 		exchanged = true;
 	}
+	torture_point();
 	if (exchanged)
 		sync_cores();
 	for (unsigned i = 0; i < n; i++)
 		finish(&jobs[i]);
 	atomic_fetch_sub_explicit(&pending, n, memory_order_release);
+}
+
+static uint8_t torture_form(void)
+{
+	if (!tagtso_patch_relaxes)
+		return (uint8_t)torture_random(TAGTSO_FORM_MIXED + 1);
+	return torture_random(2) ? TAGTSO_FORM_RELAXED : TAGTSO_FORM_EMITTED;
+}
+
+/* Some site gets some form, or its own word back; each is right at any time. */
+static void torture_site(struct job *job)
+{
+	struct tagtso_site *site = tagtso_site_number(1 + torture_random(tagtso_site_count() + 1));
+	uint8_t form = site ? atomic_load_explicit(&site->form, memory_order_relaxed) : 0;
+
+	/* In the way in which handlers ask, so that both cannot be under way. */
+	if (!site || atomic_load_explicit(&site->refused, memory_order_relaxed) ||
+	    !tagtso_patch_is_code(atomic_load_explicit(&site->pc, memory_order_relaxed)) ||
+	    !atomic_compare_exchange_strong_explicit(&site->wanted, &form, torture_form(), memory_order_relaxed,
+	                                             memory_order_relaxed))
+		return;
+	*job = (struct job){ .site = site };
+	atomic_fetch_add_explicit(&pending, 1, memory_order_relaxed);
+	serve(job, 1);
+}
+
+static void torture(void)
+{
+	struct job job;
+
+	for (unsigned n = torture_random(TORTURE_SITES); n; n--)
+		torture_site(&job);
+	if (!torture_random(2))
+		join_all();
+	if (!torture_random(4))
+		wants_room = true;
+	next_look = 0;
 }
 
 static void become_worker(void)
@@ -805,9 +1171,15 @@ static void become_worker(void)
 	tagtso_sys(__NR_prctl, PR_SET_NAME, "tagtso-patch", 0, 0, 0);
 }
 
+/* True if there is something to do when requests pause. */
+static bool needs_pause(void)
+{
+	return nalone || quiet_pc || wants_room || torture_state;
+}
+
 static void *work(void *arg)
 {
-	const struct timespec pause = { .tv_nsec = PAUSE_MS * 1000000 };
+	const struct timespec pause = { .tv_nsec = (torture_state ? TORTURE_PAUSE_MS : PAUSE_MS) * 1000000 };
 	struct job jobs[BATCH];
 	unsigned n;
 
@@ -817,10 +1189,13 @@ static void *work(void *arg)
 		/* Acquire: pairs with ring(). The bell is cleared first and the box looked at afterwards, so nothing
 		 * is overlooked. */
 		if (!atomic_exchange_explicit(&bell, 0, memory_order_acq_rel) &&
-		    tagtso_sys(__NR_futex, &bell, FUTEX_WAIT_PRIVATE, 0, nalone ? &pause : NULL) == -ETIMEDOUT)
+		    tagtso_sys(__NR_futex, &bell, FUTEX_WAIT_PRIVATE, 0, needs_pause() ? &pause : NULL) == -ETIMEDOUT)
 			join_all();
 		while ((n = gather(jobs)))
 			serve(jobs, n);
+		if (torture_state)
+			torture();
+		reclaim();
 	}
 	return NULL;
 }
@@ -855,6 +1230,9 @@ int tagtso_patch_start(struct tagtso_scratch scratch, unsigned stretch)
 		return 0;
 	scratch_regs = scratch;
 	stretch_most = stretch;
+	pause_between = PAUSE_MS;
+	torture_state = tagtso_knobs.torture * UINT64_C(0x9e3779b97f4a7c15);
+	tagtso_reclaim_init();
 	error = tagtso_sys(__NR_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE, 0, 0);
 	if (!error)
 		error = tagtso_opinion_open(&opinion);
@@ -884,6 +1262,20 @@ static void empty_box(void)
 	tagtso_site_each(forget, NULL);
 }
 
+/* Nobody looks at threads any more: the segment stays full, until it is chosen again. */
+static void forget_reclaim(void)
+{
+	struct tagtso_code *code = quiet_pc ? tagtso_code_hold(quiet_pc) : NULL;
+
+	tagtso_reclaim_cancel();
+	quiet_pc = 0;
+	moving.n = 0;
+	if (!code)
+		return;
+	tagtso_code_cancel_emptying(code);
+	tagtso_code_release(code);
+}
+
 void tagtso_patch_stop(void)
 {
 	int (*join)(pthread_t, void **) = tagtso_next("pthread_join");
@@ -896,6 +1288,7 @@ void tagtso_patch_stop(void)
 	join(thread, NULL);
 	tagtso_opinion_close(&opinion);
 	empty_box();
+	forget_reclaim();
 	atomic_store_explicit(&state, STOPPED, memory_order_release);
 }
 
@@ -904,6 +1297,7 @@ void tagtso_patch_after_fork(void)
 	/* The opinion's memory is left alone: its owner may have been in the middle of using it. */
 	tagtso_code_after_fork();
 	empty_box();
+	forget_reclaim();
 	atomic_store_explicit(&state, STOPPED, memory_order_release);
 }
 

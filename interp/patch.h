@@ -17,6 +17,7 @@ enum tagtso_refusal {
 	TAGTSO_REFUSED_REACH,    /* no island space within 128 MB */
 	TAGTSO_REFUSED_WRITE,    /* the code may not be written */
 	TAGTSO_REFUSED_STALE,    /* the word at the site is not ours any more: only counted, the site may ask again */
+	TAGTSO_REFUSED_FULL,     /* island space is used up until some is free again: the same */
 };
 
 /* Generated code of the emulator: [base, base+size), with island space [islands, islands+islands_size) near it, both
@@ -42,6 +43,8 @@ bool tagtso_patch_restore(uint64_t pc);
  * thread runs. 0 or -errno. */
 /* `stretch`: most instructions that an island takes over, 1 = the access alone. */
 int tagtso_patch_start(struct tagtso_scratch scratch, unsigned stretch);
+/* Mode relax, where RELAXED is the only form. Written by start-up. */
+__attribute__((visibility("hidden"))) extern bool tagtso_patch_relaxes;
 /* Ends the worker; called when the last guest thread ends, so that the process can end as it would without us. */
 void tagtso_patch_stop(void);
 /* In the child of fork: the worker does not exist there. */

@@ -158,6 +158,51 @@ struct tagtso_site *tagtso_site_get(uint64_t pc, uint32_t word)
 	return NULL;
 }
 
+/* A LOCAL site that is to serve shared memory, or the other way round, may be in another phase of the program, or serve both from
+ * now on: which of them shows when it has flipped some times. */
+static bool may_flip(const struct tagtso_site *site, const struct tagtso_hysteresis *h)
+{
+	return atomic_load_explicit(&site->changes, memory_order_relaxed) < h->flips;
+}
+
+enum tagtso_form tagtso_site_wanted(const struct tagtso_site *site, const struct tagtso_hysteresis *h)
+{
+	bool local = atomic_load_explicit(&site->local, memory_order_relaxed) >= h->local;
+	bool shared = atomic_load_explicit(&site->shared, memory_order_relaxed) >= h->shared;
+	enum tagtso_form form = atomic_load_explicit(&site->form, memory_order_relaxed);
+	enum tagtso_form want = local ? TAGTSO_FORM_LOCAL : TAGTSO_FORM_SHARED;
+
+	if (form == TAGTSO_FORM_MIXED || (!local && !shared))
+		return form;
+	if (local && shared)
+		return TAGTSO_FORM_MIXED;
+	return want == form || form == TAGTSO_FORM_EMITTED || may_flip(site, h) ? want : TAGTSO_FORM_MIXED;
+}
+
+static void halve(_Atomic uint32_t *score)
+{
+	/* What other threads add meanwhile may be lost: it is advice. */
+	atomic_store_explicit(score, atomic_load_explicit(score, memory_order_relaxed) / 2, memory_order_relaxed);
+}
+
+bool tagtso_site_fades(struct tagtso_site *site, const struct tagtso_hysteresis *h, uint32_t now)
+{
+	if (!h->decay || now - atomic_load_explicit(&site->since, memory_order_relaxed) <= h->decay)
+		return false;
+	atomic_store_explicit(&site->since, now, memory_order_relaxed);
+	halve(&site->local);
+	halve(&site->shared);
+	return true;
+}
+
+struct tagtso_site *tagtso_site_number(uint32_t n)
+{
+	if (!n || n > atomic_load_explicit(&table.taken, memory_order_relaxed) ||
+	    !atomic_load_explicit(&table.sites[n].ready, memory_order_acquire))
+		return NULL;
+	return table.sites + n;
+}
+
 uint32_t tagtso_site_count(void)
 {
 	return atomic_load_explicit(&table.count, memory_order_relaxed);

@@ -26,15 +26,29 @@ struct tagtso_site {
 	_Atomic uint8_t form;   /* enum tagtso_form in force; written by the patcher only */
 	_Atomic uint8_t
 		wanted; /* enum tagtso_form asked for; != form while a request is under way; written by handlers */
-	_Atomic uint8_t changes; /* times the form changed; patcher only */
+	_Atomic uint8_t changes; /* times one form replaced another, EMITTED not counted; patcher only */
 	_Atomic uint8_t refused; /* patcher said no (reason code of patch.h): do not ask again */
 	struct tagtso_memop op;  /* 24 bytes */
 	_Atomic uint32_t local;  /* traps that were served plain since the last form change; handlers, relaxed */
 	_Atomic uint32_t shared; /* traps that were served ordered since the last form change; handlers, relaxed */
 	_Atomic uint64_t island; /* code of the last island for this site alone, 0 = none; patcher only */
 	_Atomic uint32_t seen;   /* tagtso_code_removals when pc was found in generated code, 0 = not yet; handlers */
+	_Atomic uint32_t
+		since; /* when the score was begun or last halved, in ms; 0 = not yet; handlers and the patcher */
 };
 _Static_assert(sizeof(struct tagtso_site) == 64, "one cache line");
+
+/* When a site's score asks for another form. */
+struct tagtso_hysteresis {
+	uint32_t local, shared; /* traps of either kind */
+	uint32_t flips;         /* times that a form may be replaced by the opposite one, before MIXED */
+	uint32_t decay;         /* ms in which the traps must come, 0 = any time */
+};
+
+/* The form that the score asks for; the one that it has, if for none. MIXED is final: it serves both. */
+enum tagtso_form tagtso_site_wanted(const struct tagtso_site *site, const struct tagtso_hysteresis *h);
+/* True if the score took too long to come together: then it is halved, and goes on from `now`. */
+bool tagtso_site_fades(struct tagtso_site *site, const struct tagtso_hysteresis *h, uint32_t now);
 
 /* Reserves address space for `max` sites (a power of two, at most 2^24); pages are populated as they are used. 0 or
  * -errno. */
@@ -68,6 +82,8 @@ static inline void tagtso_site_remember(struct tagtso_site *site)
 	atomic_store_explicit(tagtso_site_place(pc), site, memory_order_release);
 }
 
+/* The site that was inserted as the n-th, counted from 1; NULL if there is none, or not yet. */
+struct tagtso_site *tagtso_site_number(uint32_t n);
 /* Sites inserted so far. */
 uint32_t tagtso_site_count(void);
 /* Memory that the table and its index occupy, in bytes; looks at each page of the index: for the report. */

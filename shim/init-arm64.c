@@ -15,6 +15,8 @@
 #include "../alloc/sys.h"
 #include "../alloc/window.h"
 #include "../interp/outofline.h"
+#include "../interp/patch.h"
+#include "../interp/reclaim.h"
 #include "../interp/site.h"
 #include "knobs.h"
 #include "libc-hooks.h"
@@ -135,6 +137,9 @@ static bool choose_owner(bool relax)
 {
 	const char *missing = NULL;
 
+	/* The kernel reads the descriptor of a restartable sequence some time after the thread has left it: islands have them. */
+	if (tagtso_knobs.owner == TAGTSO_OWNER_CPU)
+		tagtso_reclaim_never();
 	if (tagtso_knobs.owner == TAGTSO_OWNER_CPU)
 		missing = relax ? "mode relax has threads for owners only" : tagtso_cpu_init();
 	if (missing && tagtso_knobs.strict)
@@ -169,6 +174,7 @@ static void set_tags(bool relax)
 {
 	tagtso_shared_tag = relax ? TAGTSO_TAG_NONE : TAGTSO_TAG_SHARED;
 	tagtso_owner_limits.twice = relax;
+	tagtso_patch_relaxes = relax;
 }
 
 static const char *ordering(void)
@@ -224,6 +230,12 @@ static void decide(void)
 	tagtso_owner_limits.handovers = tagtso_knobs.handovers;
 	tagtso_owner_limits.conflicts = tagtso_knobs.conflicts;
 	tagtso_owner_limits.batch = tagtso_knobs.batch;
+	tagtso_hysteresis = (struct tagtso_hysteresis){
+		.local = tagtso_knobs.local ? tagtso_knobs.local : tagtso_knobs.threshold,
+		.shared = tagtso_knobs.shared ? tagtso_knobs.shared : tagtso_knobs.threshold,
+		.flips = tagtso_knobs.flips,
+		.decay = tagtso_knobs.decay,
+	};
 	set_environment(profile);
 	tagtso_profile = profile;
 	TAGTSO_SAY(1, "%s in mode %s: owners are %ss, ordering %s, threshold %u, dormant until a second thread starts",

@@ -23,7 +23,6 @@
 
 enum {
 	CODE_MIN = 128 * 1024, /* smaller RWX mappings are call bridges, not translated code */
-	ISLANDS_PER_CODE = 4,  /* bytes of island space per byte of generated code; address space until used */
 	REACH = 128 << 20,     /* of a branch */
 };
 
@@ -39,8 +38,10 @@ static void place_islands(uint64_t len, uint64_t *before, uint64_t *behind)
 	*before = *behind = 0;
 	if (!tagtso_knobs.threshold)
 		return; /* it is still known as the guest's code: whose malloc calls are whose */
-	if (len * (1 + ISLANDS_PER_CODE) <= REACH)
-		*behind = len * ISLANDS_PER_CODE;
+	uint64_t islands = tagtso_page_up(len * tagtso_knobs.islands / 100); /* address space until it is used */
+
+	if (len + islands <= REACH)
+		*behind = islands;
 	else
 		*before = REACH / 2;
 }

@@ -11,6 +11,7 @@
 #include "../alloc/sys.h"
 #include "../interp/island.h"
 #include "../interp/outofline.h"
+#include "../interp/reclaim.h"
 #include "export.h"
 #include "native.h"
 #include "next.h"
@@ -140,9 +141,11 @@ static void leave_own_code(ucontext_t *uc)
 static void relay(int signo, siginfo_t *info, void *context)
 {
 	struct kernel_sigaction act = read_theirs(signo);
+	bool counted = tagtso_reclaim_enter_handler(((ucontext_t *)context)->uc_mcontext.pc);
 
 	leave_own_code(context);
 	act.handler(signo, info, context); /* one that takes only the number ignores the rest */
+	tagtso_reclaim_leave_handler(counted);
 }
 
 static bool is_relayed(int signo)
@@ -219,7 +222,10 @@ void tagtso_signals_chain(int signo, siginfo_t *info, ucontext_t *uc)
 
 		swap_theirs(signo, &dfl, NULL);
 	}
+	bool counted = tagtso_reclaim_enter_handler(uc->uc_mcontext.pc);
+
 	act.handler(signo, info, uc); /* one that takes only the number ignores the rest */
+	tagtso_reclaim_leave_handler(counted);
 	tagtso_sys_sigmask(TAGTSO_SIGMASK_ASYNC);
 }
 

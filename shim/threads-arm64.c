@@ -18,6 +18,7 @@
 #include "../alloc/tags.h"
 #include "../alloc/window.h"
 #include "../interp/patch.h"
+#include "../interp/reclaim.h"
 #include "caller.h"
 #include "export.h"
 #include "native.h"
@@ -298,6 +299,8 @@ TAGTSO_EXPORT int clone(int (*fn)(void *), void *stack, int flags, void *arg, ..
 		return -1;
 	}
 	tagtso_wake();
+	if (!(flags & CLONE_THREAD))
+		tagtso_reclaim_never();
 	*s = (struct start){ .clone = fn, .arg = arg };
 	return real_clone(begin_clone, stack, flags, s, tagtso_native(ptid, sizeof(*ptid)), tls,
 	                  tagtso_native(ctid, sizeof(*ctid)));
@@ -335,6 +338,8 @@ bool tagtso_threads_syscall(long nr, const long args[6], long *result)
 			/* A thread that we cannot get hold of before it runs has its creator's IRG mask: neither may own anything. */
 			tagtso_wake();
 			tagtso_owner_none();
+			if (!(args[0] & CLONE_THREAD))
+				tagtso_reclaim_never();
 			return false;
 		}
 		if (args[1])

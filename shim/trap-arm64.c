@@ -23,6 +23,7 @@
 #include "../interp/monitor.h"
 #include "../interp/outofline.h"
 #include "../interp/patch.h"
+#include "../interp/reclaim.h"
 #include "../interp/site.h"
 #include "knobs.h"
 #include "native.h"
@@ -67,6 +68,7 @@ enum {
 #define INLINE inline __attribute__((always_inline))
 
 struct tagtso_unknown tagtso_unknown[TAGTSO_UNKNOWN_WORDS];
+struct tagtso_hysteresis tagtso_hysteresis;
 
 /* What one trap is about. */
 struct trap {
@@ -167,27 +169,18 @@ static void deliver_fault(struct trap *t, const struct tagtso_fault *fault)
 /* In relax accesses to shared memory do not trap as they were emitted. */
 static enum tagtso_form wanted_relaxed(const struct tagtso_site *site, enum tagtso_form form)
 {
-	return atomic_load_explicit(&site->local, memory_order_relaxed) < tagtso_knobs.threshold ? form
-	                                                                                         : TAGTSO_FORM_RELAXED;
+	return atomic_load_explicit(&site->local, memory_order_relaxed) < tagtso_hysteresis.local ? form
+	                                                                                          : TAGTSO_FORM_RELAXED;
 }
 
-/* The form that a site's history asks for. MIXED is final: it serves both. */
-static enum tagtso_form wanted_form(const struct tagtso_site *site)
+static enum tagtso_form wanted_form(const struct tagtso_site *site, enum tagtso_form form)
 {
-	uint32_t local = atomic_load_explicit(&site->local, memory_order_relaxed);
-	uint32_t shared = atomic_load_explicit(&site->shared, memory_order_relaxed);
-	enum tagtso_form form = atomic_load_explicit(&site->form, memory_order_relaxed);
-	bool is_local = local >= tagtso_knobs.threshold, is_shared = shared >= tagtso_knobs.threshold;
+	return tagtso_shared_tag ? tagtso_site_wanted(site, &tagtso_hysteresis) : wanted_relaxed(site, form);
+}
 
-	if (!tagtso_shared_tag)
-		return wanted_relaxed(site, form);
-	if (form == TAGTSO_FORM_MIXED || (!is_local && !is_shared))
-		return form;
-	if ((is_local && is_shared) || (form == TAGTSO_FORM_LOCAL && is_shared) ||
-	    (form == TAGTSO_FORM_SHARED && is_local) ||
-	    atomic_load_explicit(&site->changes, memory_order_relaxed) > tagtso_knobs.flips)
-		return TAGTSO_FORM_MIXED;
-	return is_local ? TAGTSO_FORM_LOCAL : TAGTSO_FORM_SHARED;
+static RARE bool fades(struct tagtso_site *site)
+{
+	return tagtso_site_fades(site, &tagtso_hysteresis, tagtso_sys_now_ms());
 }
 
 static INLINE void score(struct trap *t, enum tagtso_order order)
@@ -205,7 +198,8 @@ static INLINE void score(struct trap *t, enum tagtso_order order)
 	uint8_t form = atomic_load_explicit(&site->form, memory_order_relaxed);
 
 	/* As most sites are when they trap. What accesses of the other kind have asked for is their affair. */
-	if (form == TAGTSO_FORM_EMITTED && before + 1 < tagtso_knobs.threshold)
+	if (form == TAGTSO_FORM_EMITTED &&
+	    before + 1 < (order == TAGTSO_PLAIN ? tagtso_hysteresis.local : tagtso_hysteresis.shared))
 		return;
 	if (!tagtso_knobs.threshold || t->followed)
 		return;
@@ -213,15 +207,16 @@ static INLINE void score(struct trap *t, enum tagtso_order order)
 		tagtso_owner_give_up(t->va); /* native code is not rewritten; what is shared it may access as it is */
 	if (!t->generated || atomic_load_explicit(&site->refused, memory_order_relaxed))
 		return;
-	uint8_t want = wanted_form(site);
+	uint8_t want = wanted_form(site, form);
 	/* It has its form, but trapped where it was emitted: code that was recycled came back as it was. */
 	bool lost = form != TAGTSO_FORM_EMITTED && want == form && !t->island;
 
 	/* wanted != form means that a request is under way; only one handler makes it */
 	if (lost)
 		tagtso_patch_request(site);
-	else if (want != form && atomic_compare_exchange_strong_explicit(&site->wanted, &form, want,
-	                                                                 memory_order_relaxed, memory_order_relaxed))
+	else if (want != form && !fades(site) &&
+	         atomic_compare_exchange_strong_explicit(&site->wanted, &form, want, memory_order_relaxed,
+	                                                 memory_order_relaxed))
 		tagtso_patch_request(site);
 }
 
@@ -271,6 +266,8 @@ static void use_site(struct trap *t, uint32_t word)
 		tagtso_decode(word, &t->local);
 	t->op = t->site ? &t->site->op : &t->local;
 	find_records(t);
+	if (t->site && !atomic_load_explicit(&t->site->since, memory_order_relaxed))
+		atomic_store_explicit(&t->site->since, tagtso_sys_now_ms(), memory_order_relaxed);
 	if (!t->site || !t->generated || t->island || tagtso_knobs.verbose >= TELL)
 		return;
 	atomic_store_explicit(&t->site->seen, t->removals, memory_order_relaxed);
@@ -316,6 +313,7 @@ static bool find_instruction(struct trap *t, ucontext_t *uc, uint32_t *word)
 		uc->uc_mcontext.pc = t->pc = at.pc;
 		*word = at.word;
 	} else {
+		tagtso_reclaim_see(*(const tagtso_sigmask *)(const void *)&uc->uc_sigmask);
 		*word = *(const volatile uint32_t *)t->pc;
 	}
 	return !tagtso_form_is_branch(*word);

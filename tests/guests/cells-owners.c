@@ -104,6 +104,65 @@ static uint64_t add_until_changed(struct code c, uint64_t *p, const char *before
 	return sum;
 }
 
+/* Three traps of four, a pause, and so on: each time the score is halved. Then four in a row. */
+static void seldom(void)
+{
+	struct code c = cells_emit(&snippet_str);
+
+	cells_worker_start(&other);
+	uint64_t *p = cells_mine();
+
+	for (unsigned i = 0; i < 6; i++) {
+		c.fn(p, i, 0);
+		cells_sleep_ms(400);
+		CHECK(!is_rewritten(c), "rewritten after %u traps in as many pauses", i + 1);
+	}
+	CHECK(cells_train(c, LOCAL), "no LOCAL form, though it traps often now");
+}
+
+/* Shared memory and the thread's own by turns, each until the form follows: two flips, then MIXED, which serves both. */
+static void phases(void)
+{
+	struct code c = cells_emit(&snippet_ldadd);
+	uint32_t word = c.word;
+
+	cells_worker_start(&other);
+	uint64_t *pages[] = { cells_mine(), cells_shared(&other) };
+
+	for (unsigned phase = 0; phase < 4; phase++) {
+		for (unsigned i = 0; i < 4000 && *c.site == word; i++) {
+			c.fn(pages[phase % 2], 1, 0);
+			cells_sleep_ms(i % 4 ? 0 : 1);
+		}
+		CHECK(*c.site != word, "the word stays in phase %u", phase);
+		word = *c.site;
+	}
+	for (unsigned i = 0; i < 2000; i++) {
+		c.fn(pages[i % 2], 1, 0);
+		CHECK(*c.site == word, "another form after the limit");
+	}
+}
+
+/* The same page, over and over: its owner traps 49 times without a rewrite. */
+static void local_late(void)
+{
+	struct code own = cells_emit(&snippet_str), shared = cells_emit(&snippet_str);
+
+	cells_worker_start(&other);
+	uint64_t *p = cells_mine(), *q = cells_shared(&other);
+
+	for (unsigned i = 0; i < 49; i++)
+		own.fn(p, i, 0);
+	cells_sleep_ms(200);
+	CHECK(!is_rewritten(own), "LOCAL before its threshold");
+	for (unsigned i = 0; i < 2; i++)
+		shared.fn(q, i, 0);
+	CHECK(cells_train(own, LOCAL), "never LOCAL");
+	for (unsigned i = 0; i < 2000 && !is_rewritten(shared); i++)
+		cells_sleep_ms(2);
+	CHECK(is_rewritten(shared), "never SHARED, with two traps");
+}
+
 static void local_becomes_mixed(void)
 {
 	struct code c = cells_emit(&snippet_ldadd);
@@ -427,6 +486,13 @@ const struct test cells_owners[] = {
 	     buffers_move_whole, NULL, { "traps", '<', 1200 }, { "handovers", '<', 64 }, { "handed_pages", '>', 250 }),
 	TEST("threshold-0", "with TAGTSO_THRESHOLD=0 no site is rewritten", threshold_zero, "TAGTSO_THRESHOLD=0",
 	     { "sites_rewritten", '=', 0 }, { "interpreted_plain", '>', 1000 }),
+	TEST("seldom", "traps that are far apart in time do not add up", seldom, "TAGTSO_DECAY=200",
+	     { "forms_local", '=', 1 }),
+	TEST("phases", "a site follows the program's phases, and gets MIXED when it has flipped often enough", phases,
+	     "TAGTSO_FLIPS=2 TAGTSO_STRETCH=1 TAGTSO_HANDOVERS=0", { "forms_mixed", '=', 1 },
+	     { "sites_rewritten", '<', 12 }),
+	TEST("local-threshold", "TAGTSO_LOCAL is the threshold for memory of the thread's own", local_late,
+	     "TAGTSO_LOCAL=50 TAGTSO_SHARED=2", { "forms_shared", '>', 1 }),
 	TEST("observe", "with TAGTSO_MODE=observe no site is rewritten", threshold_zero, "TAGTSO_MODE=observe",
 	     { "sites_rewritten", '=', 0 }),
 	TEST("local-to-mixed", "a LOCAL site that meets shared memory becomes MIXED", local_becomes_mixed, GRANULES,

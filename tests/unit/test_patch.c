@@ -203,12 +203,12 @@ START_TEST(a_site_takes_each_form_and_goes_back_to_what_was_emitted)
 	uint64_t value = 0x123456789abcdef0;
 
 	write_code(0, LDR_X0_X0, RET);
-	for (unsigned form = TAGTSO_FORM_LOCAL; form < TAGTSO_NFORMS; form++) {
+	for (unsigned form = TAGTSO_FORM_LOCAL; form <= TAGTSO_FORM_MIXED; form++) {
 		site->local = site->shared = 7;
 		ask(site, form);
 		ck_assert_uint_eq(site->form, form);
 		ck_assert_uint_eq(site->wanted, form);
-		ck_assert_uint_eq(site->changes, form);
+		ck_assert_uint_eq(site->changes, form - 1);
 		ck_assert_uint_eq(site->local + site->shared, 0);
 		ck_assert(branches_to_island_of(0, site));
 		ck_assert_uint_eq(load_by(0, &value), value);
@@ -290,7 +290,7 @@ START_TEST(recycled_code_that_comes_back_is_led_to_its_island_again)
 	ask(site, TAGTSO_FORM_SHARED);
 	ck_assert(branches_to_island_of(0, site));
 	ck_assert_uint_eq(site->island, island);
-	ck_assert_uint_eq(site->changes, 1);
+	ck_assert_uint_eq(site->changes, 0);
 	/* And nothing is done where nothing is to do. */
 	ask(site, TAGTSO_FORM_SHARED);
 	ck_assert_uint_eq(TAGTSO_STAT(sites_rewritten), 2);
@@ -800,10 +800,303 @@ START_TEST(threads_that_run_joined_sites_get_the_right_values_while_forms_change
 }
 END_TEST
 
+/* ---- places used again ---- */
+
+enum { SMALL = 64 * 1024, STEP = 4096, SITES = 16, LDR_X0_X0_IMM = 0xf9400000 };
+
+/* Island space of 16 pages: some thousand islands. */
+static void set_up_small(unsigned stretch)
+{
+	code = mmap(NULL, CODE + ISLANDS, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ck_assert_ptr_ne(code, MAP_FAILED);
+	ck_assert_int_eq(tagtso_site_init(1 << 20), 0);
+	ck_assert_int_eq(tagtso_patch_add_code(pc_of(0), CODE, pc_of(0) + CODE, SMALL), 0);
+	ck_assert_int_eq(tagtso_patch_start(scratch, stretch), 0);
+}
+
+static void set_up_small_space(void)
+{
+	set_up_small(1);
+}
+
+static void set_up_small_space_with_stretches(void)
+{
+	set_up_small(TAGTSO_STRETCH_MOST);
+}
+
+static uint64_t numbers[512];
+
+/* Each generation has 256 bytes of code to itself, and leaves them when some others have come; 200 later the place is taken
+ * again, for other words: the table of sites knows some hundred words for each place. */
+static unsigned block_of(unsigned generation)
+{
+	return generation % 200 * 64;
+}
+
+static unsigned offset_of(unsigned generation, unsigned i)
+{
+	return (generation / 200 * 7 + i) % 55;
+}
+
+static uint32_t word_of(unsigned generation, unsigned i)
+{
+	return LDR_X0_X0_IMM | offset_of(generation, i) << 10;
+}
+
+static void die_out(unsigned generation)
+{
+	for (unsigned i = 0; i < SITES; i++)
+		write_code(block_of(generation) + 2 * i, RET, RET);
+}
+
+/* One generation of blocks: written, run, rewritten. How many were. */
+static unsigned live_one_generation(unsigned generation)
+{
+	unsigned rewritten = 0, first = block_of(generation);
+
+	for (unsigned i = 0; i < SITES; i++)
+		write_code(first + 2 * i, word_of(generation, i), RET);
+	for (unsigned i = 0; i < SITES; i++) {
+		struct tagtso_site *site = site_at(first + 2 * i, word_of(generation, i));
+
+		if (site->form == TAGTSO_FORM_EMITTED)
+			atomic_store(&site->wanted, 1 + generation % 3);
+		tagtso_patch_request(site);
+	}
+	tagtso_patch_drain();
+	for (unsigned i = 0; i < SITES; i++) {
+		unsigned at = first + 2 * i;
+		struct tagtso_site *site = site_at(at, word_of(generation, i));
+
+		rewritten += branches_to_island_of(at, site);
+		ck_assert(code[at] == word_of(generation, i) || branches_to_island_of(at, site));
+		ck_assert_uint_eq(code[at + 1], RET);
+		ck_assert_uint_eq(site->local + site->shared, 0);
+		ck_assert_uint_eq(load_by(at, numbers), offset_of(generation, i));
+	}
+	if (generation >= 8)
+		die_out(generation - 8);
+	return rewritten;
+}
+
+/* Waits where space has run out, as threads do now and then: who is never seen waiting keeps it from being free again. */
+static void rest(void)
+{
+	static uint64_t full;
+
+	if (TAGTSO_STAT(islands_full) != full)
+		usleep(20000);
+	full = TAGTSO_STAT(islands_full);
+}
+
+enum { STABLE = 14000 };
+
+/* Code that stays: its islands move. */
+static void write_stable_code(void)
+{
+	for (unsigned i = 0; i < 512; i++)
+		numbers[i] = i;
+	for (unsigned i = 0; i < SITES; i++) {
+		write_code(STABLE + 2 * i, LDR_X0_X0_IMM | i << 10, RET);
+		ask(site_at(STABLE + 2 * i, LDR_X0_X0_IMM | i << 10), TAGTSO_FORM_LOCAL);
+	}
+}
+
+/* Waits now and then, as threads do. */
+static void *run_and_wait(void *arg)
+{
+	while (!atomic_load_explicit(&over, memory_order_relaxed)) {
+		for (unsigned i = 0; i < 2000; i++)
+			if (load_by(STABLE + 2 * (i % SITES), numbers) != i % SITES)
+				return NULL;
+		usleep(500);
+	}
+	return arg;
+}
+
+/* PATCH_GENERATIONS=10000: the soak. */
+START_TEST(generations_of_blocks_live_in_little_island_space)
+{
+	const char *asked = getenv("PATCH_GENERATIONS");
+	const unsigned generations = asked ? (unsigned)atoi(asked) : 500;
+	pthread_t threads[2];
+	unsigned rewritten = 0;
+	void *result;
+
+	write_stable_code();
+	for (unsigned i = 0; i < 2; i++)
+		pthread_create(&threads[i], NULL, run_and_wait, &over);
+	for (unsigned i = 0; i < generations; i++) {
+		rewritten += live_one_generation(i);
+		rest();
+	}
+	atomic_store(&over, true);
+	for (unsigned i = 0; i < 2; i++) {
+		pthread_join(threads[i], &result);
+		ck_assert_ptr_nonnull(result);
+	}
+	printf("# %u of %u rewritten, %lu bytes of islands in %u, %lu put off, %lu reclaims\n", rewritten,
+	       generations * SITES, TAGTSO_STAT(island_bytes), SMALL, TAGTSO_STAT(islands_full), TAGTSO_STAT(reclaims));
+	ck_assert_uint_gt(TAGTSO_STAT(island_bytes), generations * SITES / 4 * 64);
+	ck_assert_uint_gt(TAGTSO_STAT(reclaimed_bytes) + SMALL, TAGTSO_STAT(island_bytes));
+	ck_assert_uint_gt(rewritten, generations * SITES / 4);
+	for (unsigned i = CODE + SMALL; i < CODE + ISLANDS; i += STEP)
+		ck_assert_uint_eq(code[i / 4], 0);
+}
+END_TEST
+
+/* New islands, until there are no more of the old ones. True if a segment became free. */
+static bool fill_islands(unsigned from, unsigned to)
+{
+	uint64_t before = TAGTSO_STAT(reclaims);
+
+	for (unsigned i = from; i < to && TAGTSO_STAT(reclaims) == before; i++) {
+		live_one_generation(i);
+		rest();
+	}
+	return TAGTSO_STAT(reclaims) != before;
+}
+
+/* The loop reads the first, and writes it to the second. */
+static _Atomic uint64_t rounds[2];
+
+/* In a loop that has moved into an island, without a system call and without a trap. */
+static void *go_round(void *arg)
+{
+	uint64_t (*loop)(_Atomic uint64_t *) =
+		(uint64_t(*)(_Atomic uint64_t *))(uintptr_t)pc_of((unsigned)(uintptr_t)arg);
+
+	return (void *)(uintptr_t)loop(rounds);
+}
+
+START_TEST(the_place_of_an_island_in_which_a_thread_goes_round_is_not_used_again)
+{
+	enum { AT = STABLE, STR_X2_X0_8 = 0xf9000402, CBNZ_BACK = 0xb5ffffc2, MOV_X0_7 = 0xd28000e0 };
+	const uint32_t loop[] = { LDR_X2_X0, STR_X2_X0_8, CBNZ_BACK, MOV_X0_7, RET };
+	pthread_t thread;
+	void *result;
+
+	for (unsigned i = 0; i < 512; i++)
+		numbers[i] = i;
+	memcpy(code + AT, loop, sizeof(loop));
+	__builtin___clear_cache((char *)(code + AT), (char *)(code + AT + 5));
+	ask(site_at(AT, LDR_X2_X0), TAGTSO_FORM_LOCAL);
+	ck_assert_ptr_nonnull(stretch_of(AT));
+	struct tagtso_island *island = stretch_of(AT);
+
+	atomic_store(&rounds[0], 1);
+	pthread_create(&thread, NULL, go_round, (void *)(uintptr_t)AT);
+	while (!atomic_load(&rounds[1]))
+		usleep(1000);
+	/* the block is recycled: nothing leads to the island any more, and the thread is still in it */
+	write_code(AT, RET, RET);
+	for (unsigned generation = 0; generation < 80; generation++) {
+		live_one_generation(generation);
+		rest();
+	}
+	ck_assert_uint_eq(TAGTSO_STAT(reclaims), 0);
+	ck_assert_uint_gt(TAGTSO_STAT(islands_full), 0);
+	ck_assert_uint_eq(island->magic, TAGTSO_ISLAND_MAGIC);
+	ck_assert_uint_eq(island->pc, pc_of(AT));
+	atomic_store(&rounds[0], 0);
+	pthread_join(thread, &result);
+	ck_assert_ptr_eq(result, (void *)7);
+	ck_assert(fill_islands(80, 4000));
+}
+END_TEST
+
+START_TEST(sites_that_are_still_in_use_keep_their_forms_when_their_islands_move)
+{
+	enum { KEPT = 64 };
+	uint64_t islands[KEPT];
+	unsigned moved = 0;
+
+	for (unsigned i = 0; i < 512; i++)
+		numbers[i] = i;
+	/* some in each segment, between others that die out */
+	for (unsigned i = 0; i < KEPT; i++) {
+		struct tagtso_site *site = site_at(STABLE + 2 * i, LDR_X0_X0);
+
+		live_one_generation(i);
+		write_code(STABLE + 2 * i, LDR_X0_X0, RET);
+		for (unsigned tries = 0; tries < 500 && code[STABLE + 2 * i] == LDR_X0_X0; tries++) {
+			ask(site, 1 + i % 3);
+			rest();
+		}
+		ck_assert(branches_to_island_of(STABLE + 2 * i, site));
+		islands[i] = site->island;
+	}
+	for (unsigned generation = KEPT; generation < 2000 && moved < KEPT / 2; generation++) {
+		live_one_generation(generation);
+		rest();
+		moved = 0;
+		for (unsigned i = 0; i < KEPT; i++)
+			moved += site_at(STABLE + 2 * i, LDR_X0_X0)->island != islands[i];
+	}
+	ck_assert_uint_ge(moved, KEPT / 2);
+	for (unsigned i = 0; i < KEPT; i++) {
+		struct tagtso_site *site = site_at(STABLE + 2 * i, LDR_X0_X0);
+
+		ck_assert(branches_to_island_of(STABLE + 2 * i, site));
+		ck_assert_uint_eq(site->form, 1 + i % 3);
+		ck_assert_uint_eq(site->changes, 0);
+		ck_assert_uint_eq(load_by(STABLE + 2 * i, numbers + i), i);
+	}
+}
+END_TEST
+
+START_TEST(space_full_of_islands_in_use_is_left_alone)
+{
+	unsigned full = 0, at = 0;
+
+	for (unsigned i = 0; i < 512; i++)
+		numbers[i] = i;
+	for (; at < CODE / 8 && full < 40; at++) {
+		write_code(2 * at, LDR_X0_X0, RET);
+		ask(site_at(2 * at, LDR_X0_X0), TAGTSO_FORM_MIXED);
+		full += code[2 * at] == LDR_X0_X0;
+	}
+	ck_assert_uint_eq(full, 40);
+	usleep(100000);
+	ck_assert_uint_eq(TAGTSO_STAT(reclaims), 0);
+	ck_assert_uint_ge(TAGTSO_STAT(islands_full), 40);
+	for (unsigned i = 0; i < at; i++)
+		ck_assert_uint_eq(load_by(2 * i, numbers + i % 512), i % 512);
+	/* most of the code goes, and what had no place gets one */
+	for (unsigned i = 0; i < at - 40; i++)
+		write_code(2 * i, RET, RET);
+	for (unsigned tries = 0; tries < 300 && code[2 * (at - 1)] == LDR_X0_X0; tries++) {
+		usleep(20000);
+		ask(site_at(2 * (at - 1), LDR_X0_X0), TAGTSO_FORM_MIXED);
+	}
+	ck_assert_uint_ne(code[2 * (at - 1)], LDR_X0_X0);
+	ck_assert_uint_eq(load_by(2 * (at - 1), numbers + 5), 5);
+}
+END_TEST
+
+START_TEST(code_may_go_while_its_islands_wait_for_threads)
+{
+	for (unsigned i = 0; i < 512; i++)
+		numbers[i] = i;
+	for (unsigned round = 0; round < 40; round++) {
+		for (unsigned i = 0; i < 10; i++)
+			live_one_generation(round * 10 + i);
+		tagtso_patch_remove_code(pc_of(0), CODE);
+		usleep(random() % 3000);
+		memset(code, 0, CODE + SMALL);
+		__builtin___clear_cache((char *)code, (char *)code + CODE + SMALL);
+		ck_assert_int_eq(tagtso_patch_add_code(pc_of(0), CODE, pc_of(0) + CODE, SMALL), 0);
+	}
+	ck_assert(fill_islands(400, 4000));
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("patch");
 	TCase *table = tcase_create("code"), *tc = tcase_create("patch"), *stretches = tcase_create("stretches");
+	TCase *generations = tcase_create("generations"), *space = tcase_create("space"),
+	      *space_with_stretches = tcase_create("space with stretches");
 	SRunner *runner = srunner_create(suite);
 	int failed;
 
@@ -843,6 +1136,20 @@ int main(void)
 	tcase_add_test(stretches, recycled_code_does_not_run_in_the_stretch_of_what_was_there);
 	tcase_add_test(stretches, blocks_that_are_written_again_and_again_keep_their_meaning);
 	tcase_add_test(stretches, threads_that_run_joined_sites_get_the_right_values_while_forms_change);
+	suite_add_tcase(suite, generations);
+	tcase_set_timeout(generations, 600);
+	tcase_add_checked_fixture(generations, set_up_small_space, tear_down);
+	tcase_add_test(generations, generations_of_blocks_live_in_little_island_space);
+	suite_add_tcase(suite, space);
+	tcase_set_timeout(space, 300);
+	tcase_add_checked_fixture(space, set_up_small_space, tear_down);
+	tcase_add_test(space, sites_that_are_still_in_use_keep_their_forms_when_their_islands_move);
+	tcase_add_test(space, space_full_of_islands_in_use_is_left_alone);
+	tcase_add_test(space, code_may_go_while_its_islands_wait_for_threads);
+	suite_add_tcase(suite, space_with_stretches);
+	tcase_set_timeout(space_with_stretches, 300);
+	tcase_add_checked_fixture(space_with_stretches, set_up_small_space_with_stretches, tear_down);
+	tcase_add_test(space_with_stretches, the_place_of_an_island_in_which_a_thread_goes_round_is_not_used_again);
 	srunner_run_all(runner, CK_ENV);
 	failed = srunner_ntests_failed(runner);
 	srunner_free(runner);

@@ -176,6 +176,88 @@ START_TEST(threads_that_insert_the_same_keys_get_the_same_sites)
 }
 END_TEST
 
+/* ---- the score ---- */
+
+static const struct tagtso_hysteresis by_default = { .local = 4, .shared = 4, .decay = 10000 };
+
+static enum tagtso_form wanted(enum tagtso_form form, uint32_t local, uint32_t shared,
+                               const struct tagtso_hysteresis *h)
+{
+	struct tagtso_site *site = tagtso_site_get(0x1000, 0xf9400000);
+
+	site->form = (uint8_t)form;
+	site->local = local;
+	site->shared = shared;
+	return tagtso_site_wanted(site, h);
+}
+
+START_TEST(each_kind_of_trap_has_its_own_threshold)
+{
+	const struct tagtso_hysteresis h = { .local = 10, .shared = 3 };
+
+	ck_assert_uint_eq(wanted(TAGTSO_FORM_EMITTED, 9, 2, &h), TAGTSO_FORM_EMITTED);
+	ck_assert_uint_eq(wanted(TAGTSO_FORM_EMITTED, 10, 2, &h), TAGTSO_FORM_LOCAL);
+	ck_assert_uint_eq(wanted(TAGTSO_FORM_EMITTED, 9, 3, &h), TAGTSO_FORM_SHARED);
+	ck_assert_uint_eq(wanted(TAGTSO_FORM_EMITTED, 10, 3, &h), TAGTSO_FORM_MIXED);
+	ck_assert_uint_eq(wanted(TAGTSO_FORM_LOCAL, 50, 0, &h), TAGTSO_FORM_LOCAL);
+	ck_assert_uint_eq(wanted(TAGTSO_FORM_SHARED, 0, 50, &h), TAGTSO_FORM_SHARED);
+}
+END_TEST
+
+START_TEST(without_flips_a_form_that_does_not_fit_becomes_mixed_for_good)
+{
+	ck_assert_uint_eq(wanted(TAGTSO_FORM_LOCAL, 0, 3, &by_default), TAGTSO_FORM_LOCAL);
+	ck_assert_uint_eq(wanted(TAGTSO_FORM_LOCAL, 0, 4, &by_default), TAGTSO_FORM_MIXED);
+	ck_assert_uint_eq(wanted(TAGTSO_FORM_SHARED, 4, 0, &by_default), TAGTSO_FORM_MIXED);
+	ck_assert_uint_eq(wanted(TAGTSO_FORM_MIXED, 1000, 0, &by_default), TAGTSO_FORM_MIXED);
+	ck_assert_uint_eq(wanted(TAGTSO_FORM_MIXED, 0, 1000, &by_default), TAGTSO_FORM_MIXED);
+}
+END_TEST
+
+START_TEST(no_site_flips_more_often_than_the_limit)
+{
+	for (uint32_t limit = 0; limit < 255; limit += 1 + limit / 2) {
+		const struct tagtso_hysteresis h = { .local = 4, .shared = 4, .flips = limit };
+		struct tagtso_site *site = tagtso_site_get(0x1000, 0xf9400000);
+		enum tagtso_form form = TAGTSO_FORM_LOCAL, want;
+		unsigned flips = 0;
+
+		site->changes = 0;
+		/* phase after phase; the patcher counts */
+		while ((want = wanted(form, form == TAGTSO_FORM_LOCAL ? 0 : 4, form == TAGTSO_FORM_LOCAL ? 4 : 0,
+		                      &h)) != TAGTSO_FORM_MIXED) {
+			ck_assert_uint_ne(want, form);
+			form = want;
+			flips++;
+			site->changes++;
+			ck_assert_uint_le(flips, limit);
+		}
+		ck_assert_uint_eq(flips, limit);
+	}
+}
+END_TEST
+
+START_TEST(a_score_that_took_too_long_is_halved)
+{
+	struct tagtso_site *site = tagtso_site_get(0x1000, 0xf9400000);
+	const struct tagtso_hysteresis for_ever = { .local = 4, .shared = 4 };
+
+	site->local = 9;
+	site->shared = 4;
+	site->since = UINT32_MAX - 100; /* the clock may pass 0 */
+	ck_assert(!tagtso_site_fades(site, &by_default, 9899));
+	ck_assert(!tagtso_site_fades(site, &for_ever, 2000000));
+	ck_assert_uint_eq(site->local, 9);
+	ck_assert(tagtso_site_fades(site, &by_default, 9901));
+	ck_assert_uint_eq(site->local, 4);
+	ck_assert_uint_eq(site->shared, 2);
+	ck_assert_uint_eq(site->since, 9901);
+	ck_assert(!tagtso_site_fades(site, &by_default, 19901));
+	ck_assert(tagtso_site_fades(site, &by_default, 19902));
+	ck_assert_uint_eq(site->local, 2);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("site");
@@ -196,6 +278,10 @@ int main(void)
 	tcase_add_test(tc, only_pointers_to_sites_are_valid);
 	tcase_add_test(tc, each_site_is_visited_once);
 	tcase_add_test(tc, threads_that_insert_the_same_keys_get_the_same_sites);
+	tcase_add_test(tc, each_kind_of_trap_has_its_own_threshold);
+	tcase_add_test(tc, without_flips_a_form_that_does_not_fit_becomes_mixed_for_good);
+	tcase_add_test(tc, no_site_flips_more_often_than_the_limit);
+	tcase_add_test(tc, a_score_that_took_too_long_is_halved);
 	srunner_run_all(runner, CK_ENV);
 	failed = srunner_ntests_failed(runner);
 	srunner_free(runner);
