@@ -331,7 +331,7 @@ START_TEST(without_island_space_a_site_stays_as_emitted)
 	struct tagtso_site *site;
 
 	tagtso_patch_remove_code(pc_of(0), CODE);
-	ck_assert_int_eq(tagtso_patch_add_code(pc_of(0), CODE, pc_of(0) + CODE + 8, 256 + 64), 0);
+	ck_assert_int_eq(tagtso_patch_add_code(pc_of(0), CODE, pc_of(0) + CODE + 8, 384 + 64), 0);
 	for (unsigned i = 0; i < 2; i++) {
 		write_code(4 * i, LDR_X0_X0, RET);
 		site = site_at(4 * i, LDR_X0_X0);
