@@ -21,6 +21,20 @@ static void write_oracle(FILE *f, const char *name, const struct oracle *o)
 	        name, o->granules, o->shared_granules, o->accesses, o->plain);
 }
 
+/* From the slice on in which half of the accesses have been made. */
+static void write_traps(FILE *f, struct process *p)
+{
+	uint64_t all = 0, second = 0, half = (p->accesses / 2 + audit_slice() - 1) / audit_slice();
+
+	for (uint64_t i = 0; i < SLICES; i++) {
+		all += p->traps[i];
+		if (i >= half)
+			second += p->traps[i];
+	}
+	fprintf(f, ",\n  \"traps\": %" PRIu64 ", \"second_half\": {\"accesses\": %" PRIu64 ", \"traps\": %" PRIu64 "}",
+	        all, p->accesses > half * audit_slice() ? p->accesses - half * audit_slice() : 0, second);
+}
+
 static void write_seen(FILE *f, const struct seen *s)
 {
 	const struct insn *i = s->insn;
@@ -77,6 +91,7 @@ static void write_process(FILE *f, struct process *p)
 	for (unsigned s = 0; s < STAT_COUNT; s++)
 		fprintf(f, "%s\"%s\": %" PRIu64, s ? ", " : "", stat_names[s], stats[s]);
 	fputc('}', f);
+	write_traps(f, p);
 	write_oracle(f, "whole_run", &p->whole);
 	write_oracle(f, "phases", &p->phases);
 	write_violations(f, p);

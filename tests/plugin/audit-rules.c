@@ -224,15 +224,20 @@ static void wait_for_barrier(struct thread *t, const struct insn *insn, const st
 
 /* ---- owners --------------------------------------------------------------------------------------------------------- */
 
-/* Its accesses are before whatever comes after `at`: it has had a barrier since, or does not run, which takes it through one. */
-static bool passed(const struct thread *a, uint32_t at)
-{
-	return atomic_load(&a->exited) || atomic_load(&a->cpu) < 0 || atomic_load(&a->barrier) > at;
-}
-
 static uint32_t later(uint32_t a, uint32_t b)
 {
 	return a > b ? a : b;
+}
+
+/* Its accesses, the last of them at `plain_at`, are before whatever comes after `at`: it has had a barrier since, or does not run, which takes it through one.
+ * The kernel is on its way to another thread, and sends it no interrupt any more, a while before it is seen to be: a barrier there since the access is
+ * enough as long as the thread has not come back. */
+static bool passed(const struct thread *a, uint32_t plain_at, uint32_t at)
+{
+	uint32_t barrier = atomic_load(&a->barrier);
+
+	return atomic_load(&a->exited) || atomic_load(&a->cpu) < 0 || barrier > later(plain_at, at) ||
+	       (atomic_load(&a->in_kernel) && barrier > plain_at);
 }
 
 /* The transition has not arrived on the processor of a thread that could access the granule as it was before: its access may have been made before it,
@@ -264,7 +269,7 @@ static void judge_others(struct thread *t, const struct insn *insn, uint64_t va,
 	/* One CPU's threads have one tag, and the switch between them is a barrier. */
 	if (g->plain_tag == g->tag && !atomic_load(&a->exited) && !t->process->cpus)
 		violation(VIOLATION_NO_TAG_CHANGE, t, insn, va, g);
-	else if (!passed(a, later(g->plain_at, g->began)))
+	else if (!passed(a, g->plain_at, g->began))
 		violation(VIOLATION_NO_BARRIER, t, insn, va, g);
 }
 
@@ -379,6 +384,18 @@ void audit_access(struct thread *t, const struct insn *insn, uint64_t va, enum v
 	atomic_fetch_add_explicit(&t->process->accesses, 1, memory_order_relaxed);
 }
 
+uint64_t audit_slice(void)
+{
+	return audit_phase / 8 ? audit_phase / 8 : 1;
+}
+
+void audit_trapped(struct process *p)
+{
+	uint64_t slice = atomic_load_explicit(&p->accesses, memory_order_relaxed) / audit_slice();
+
+	atomic_fetch_add_explicit(&p->traps[MIN(slice, SLICES - 1)], 1, memory_order_relaxed);
+}
+
 void audit_native(struct thread *t, const struct insn *insn, uint64_t offset)
 {
 	struct page *page;
@@ -415,10 +432,12 @@ static void change_tag(struct thread *t, const struct insn *insn, uint64_t va, s
 {
 	struct thread *a = g->plain_by ? audit_thread(g->plain_by) : NULL;
 	bool continues = g->tag == TAG_BUSY && g->busy_by == t->index;
+	/* Since before this transition nobody could access it plainly: that tag was judged when it was written. */
+	bool unowned = g->tag == TAG_SHARED || (g->tag == TAG_BUSY && !continues && g->was == TAG_SHARED);
 
 	if (!continues)
 		g->began = UNDER_WAY; /* it is written after this, and its writer may be delayed */
-	if (tag != TAG_BUSY && a && !passed(a, later(g->plain_at, g->began)))
+	if (tag != TAG_BUSY && a && !passed(a, g->plain_at, unowned ? g->plain_at : g->began))
 		violation(VIOLATION_EARLY_TAG, t, insn, va, g);
 	if (tag == TAG_BUSY)
 		g->busy_by = (uint16_t)t->index;

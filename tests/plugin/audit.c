@@ -38,6 +38,8 @@
  * record until its page table is used again. Native code (the emulator, libraries, the rest of the shim) reaches guest memory by the alias or with
  * checks off, as it does without the shim (HACKING.md §6, 8): counted, not judged ("native_foreign": memory that another thread owned).
  *
+ * Traps: tag check faults, by when they came, so that those of the second half of a run, by accesses, can be told from those of its warm-up.
+ *
  * Oracle: of the loads and stores to granules that one thread alone touched in a phase, how many were executed plainly. */
 #include "audit.h"
 
@@ -211,6 +213,8 @@ static struct thread *next_event(struct cpu *cpu)
 
 	confirm(cpu);
 	t = audit_current(cpu);
+	if (t && atomic_load_explicit(&t->in_kernel, memory_order_relaxed))
+		atomic_store(&t->in_kernel, false);
 	return t && audit_is_active(t->process) ? t : NULL;
 }
 
@@ -364,12 +368,20 @@ static void kernel_barrier(unsigned vcpu, void *data)
 /* The kernel is entered from user mode: by the access itself, if it faulted. */
 static void entered(struct cpu *cpu)
 {
-	enum { DATA_ABORT = 0x24 }; /* ESR_EL1.EC, from a lower exception level */
+	enum { DATA_ABORT = 0x24, TAG_CHECK = 0x11 }; /* ESR_EL1.EC, from a lower exception level, and DFSC */
+	uint64_t esr;
 
-	if (cpu->about && (audit_register(cpu, cpu->elr) ^ cpu->about->pc) % PAGE == 0 &&
-	    (audit_register(cpu, cpu->esr) >> 26 & 63) == DATA_ABORT)
-		cpu->about = NULL;
+	if (cpu->about && (audit_register(cpu, cpu->elr) ^ cpu->about->pc) % PAGE == 0) {
+		esr = audit_register(cpu, cpu->esr);
+		if ((esr >> 26 & 63) == DATA_ABORT) {
+			if ((esr & 63) == TAG_CHECK && cpu->thread && cpu->thread->process)
+				audit_trapped(cpu->thread->process);
+			cpu->about = NULL;
+		}
+	}
 	confirm(cpu);
+	if (cpu->thread)
+		atomic_store(&cpu->thread->in_kernel, true);
 }
 
 /* SP_EL0 is the current task in the kernel, which sets it when it is entered and when it switches. */

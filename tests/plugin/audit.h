@@ -73,6 +73,8 @@ struct oracle {
 	uint64_t accesses, plain, granules, shared_granules;
 };
 
+enum { SLICES = 4096 };
+
 struct process {
 	unsigned number;
 	char *label;
@@ -87,7 +89,8 @@ struct process {
 	_Atomic(_Atomic uint32_t *) *leaf; /* address bits 47:30 -> 29:12 -> page of the memfd */
 	_Atomic(struct page *) *page;      /* by page of the memfd */
 	_Atomic uint64_t accesses;
-	GArray *code; /* struct span: what it mapped writable and executable */
+	_Atomic uint64_t traps[SLICES]; /* by accesses before them: audit_slice() each; the last has all the rest */
+	GArray *code;                   /* struct span: what it mapped writable and executable */
 	GMutex code_lock;
 	struct oracle whole, phases; /* filled when it ends */
 	GHashTable *violations;      /* by what is the same in them */
@@ -111,6 +114,7 @@ struct thread {
 	bool cpu_known;           /* it has not been switched since */
 	uint64_t area;            /* struct rseq that the kernel keeps for it */
 	_Atomic bool exited;
+	_Atomic bool in_kernel; /* entered, and no instruction of its own seen since */
 	/* program order, by the thread itself: accesses to guest memory since the last barrier that would order them */
 	bool loaded, stored, accessed;
 	bool loaded_before, stored_before, accessed_before; /* the same, as the instruction at hand found it */
@@ -196,6 +200,9 @@ struct seen {
 extern uint64_t audit_phase;                   /* accesses */
 bool audit_is_active(const struct process *p); /* two threads have had an owner id */
 void audit_access(struct thread *t, const struct insn *insn, uint64_t va, enum view view, uint64_t offset);
+/* A tag check fault; accesses that are one slice of the run. */
+void audit_trapped(struct process *p);
+uint64_t audit_slice(void);
 /* By the emulator's own code, libraries, or the rest of the shim. */
 void audit_native(struct thread *t, const struct insn *insn, uint64_t offset);
 /* A barrier of the thread's own code: whether it orders loads, stores, or all. */
