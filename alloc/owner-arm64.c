@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Leases of owner ids, and the transitions of granules: claim, hand over, revoke. Handler code: raw system calls and page locks only (I6).
+/* Leases of owner ids, and the transitions of granules: claim, hand over, revoke, probe. Handler code: raw system calls and page locks only (I6).
  *
  * Every change of who may access a granule plainly is made with its page's lock held, by protocol P2 (HACKING.md §6):
  *   tag := busy;  membarrier;  tag := the new owner, or shared;  then the access that caused it.
@@ -17,6 +17,7 @@
 
 #include "../shim/say.h"
 #include "../shim/stats.h"
+#include "probe.h"
 #include "sys.h"
 #include "tags.h"
 #include "window.h"
@@ -277,6 +278,8 @@ static void claim(struct batch *b, unsigned me)
 	batch_note(b, me);
 	TAGTSO_COUNT(claims);
 	TAGTSO_ADD(claimed_pages, b->n);
+	for (uint32_t k = 0; k < b->n; k++)
+		tagtso_probe_claimed(&tagtso_window.page[b->first + k]);
 	batch_unlock(b);
 }
 
@@ -306,7 +309,7 @@ static void revoke_page(uint32_t index)
 
 	end_of_old_owner();
 	retag(index, TAGS(TAGTSO_TAG_BUSY), TAGTSO_TAG_SHARED);
-	p->flags |= TAGTSO_PAGE_SHARED;
+	p->flags |= TAGTSO_PAGE_SHARED | TAGTSO_PAGE_SOME_SHARED;
 	TAGTSO_COUNT(revocations);
 	TAGTSO_ADD(revoked_granules, n);
 }
@@ -337,7 +340,55 @@ static void revoke_at(uint64_t va, uint32_t index)
 		revoke_page(index);
 	else
 		revoke_granule(tagtso_window_at(tagtso_window.tags, index, va) & ~(uint64_t)(TAGTSO_GRANULE - 1));
+	p->flags |= TAGTSO_PAGE_SOME_SHARED;
+	tagtso_probe_failed(p);
+	tagtso_probe_note(index);
 	tagtso_page_unlock(p);
+}
+
+/* A probe is over if nobody has made the page shared again by its next turn: what is known of it from before is out of date then, and sharing it is learnt
+ * anew, with hand-overs first. */
+static void end_probe(struct tagtso_page *p)
+{
+	unsigned level = p->probe & TAGTSO_PROBE_LEVEL;
+
+	if (!(p->probe & TAGTSO_PROBE_CLAIMED))
+		return; /* nobody has come: it stays undecided */
+	p->probe = (uint8_t)(level ? level - 1 : 0);
+	p->handovers = 0;
+	p->conflicts = 0;
+	TAGTSO_COUNT(probes_private);
+}
+
+/* Shared to undecided, without a membarrier: all that access it before somebody claims it do so by ordered accesses, which the claimer's own membarrier
+ * separates from its plain ones, as on memory that was shared a moment before (litmus: "probe, then claim"). */
+static void begin_probe(struct tagtso_page *p, uint32_t index)
+{
+	retag(index, TAGS(TAGTSO_TAG_SHARED), TAGTSO_TAG_BUSY);
+	p->flags &= (uint8_t) ~(TAGTSO_PAGE_SHARED | TAGTSO_PAGE_SOME_SHARED);
+	p->probe |= TAGTSO_PROBE_OPEN;
+	TAGTSO_COUNT(probes);
+}
+
+bool tagtso_owner_probe(uint32_t index)
+{
+	struct tagtso_page *p = &tagtso_window.page[index];
+	bool probed = false;
+
+	if (!tagtso_page_trylock(p))
+		return false;
+	/* Acquire: pairs with the release of the index entry, before which a new mapping's flags were written. */
+	uint64_t va = atomic_load_explicit(&p->va, memory_order_acquire);
+
+	if (p->probe & TAGTSO_PROBE_OPEN) {
+		end_probe(p);
+	} else if (va && tagtso_window_index(va) == index && (p->flags & TAGTSO_PAGE_REACHED) &&
+	           (p->flags & TAGTSO_PAGE_SOME_SHARED) && !(p->flags & TAGTSO_PAGE_KEPT)) {
+		begin_probe(p, index);
+		probed = true;
+	}
+	tagtso_page_unlock(p);
+	return probed;
 }
 
 /* --- the decision ------------------------------------------------------------------------------------------------ */
@@ -397,24 +448,39 @@ void tagtso_owner_give_up(uint64_t va)
 	tagtso_page_unlock(p);
 }
 
+/* Makes one page shared for good. False: it changed meanwhile, look again. */
+static bool keep_shared(uint64_t va, uint32_t index)
+{
+	struct tagtso_page *p = &tagtso_window.page[index];
+
+	if (!(p->flags & TAGTSO_PAGE_REACHED)) {
+		bool again = tagtso_window_open(va, 0); /* false: nobody can access it */
+
+		if (tagtso_window_forking())
+			tagtso_sys(__NR_sched_yield);
+		return !again;
+	}
+	tagtso_page_lock(p);
+	bool here = tagtso_window_index(va) == index && (p->flags & TAGTSO_PAGE_REACHED);
+
+	if (here && !(p->flags & TAGTSO_PAGE_SHARED))
+		revoke_page(index);
+	if (here)
+		p->flags |= TAGTSO_PAGE_KEPT;
+	tagtso_page_unlock(p);
+	return here;
+}
+
 void tagtso_owner_share(uint64_t va, uint64_t len)
 {
 	uint64_t end = va + len;
 
 	for (va &= ~(uint64_t)(TAGTSO_PAGE_SIZE - 1); va < end; va += TAGTSO_PAGE_SIZE) {
-		uint32_t index = tagtso_window_index(va);
-		struct tagtso_page *p = &tagtso_window.page[index];
+		uint32_t index;
 
-		if (!index || (p->flags & TAGTSO_PAGE_SHARED))
-			continue;
-		if (!(p->flags & TAGTSO_PAGE_REACHED)) {
-			tagtso_window_open(va, 0);
-			continue;
-		}
-		tagtso_page_lock(p);
-		if (tagtso_window_index(va) == index)
-			revoke_page(index);
-		tagtso_page_unlock(p);
+		do
+			index = tagtso_window_index(va);
+		while (index && !(tagtso_window.page[index].flags & TAGTSO_PAGE_KEPT) && !keep_shared(va, index));
 	}
 }
 

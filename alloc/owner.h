@@ -62,6 +62,10 @@ void tagtso_owner_share(uint64_t va, uint64_t len);
 /* Makes the granule at `va` shared: what native code comes to again and again. */
 void tagtso_owner_give_up(uint64_t va);
 
+/* Makes what is shared of the page undecided again, unless it is shared for good, or takes note of what came of that. True if that changed a tag. Called by
+ * one thread, no guest's (probe.h). */
+bool tagtso_owner_probe(uint32_t index);
+
 /* Takes the locks of the (at most two) window pages under [va, va+len), in ascending order; len <= a page. False, with none taken, if no page is
  * in the window or the mapping changed meanwhile. */
 bool tagtso_owner_lock(uint64_t va, uint64_t len);

@@ -13,6 +13,7 @@
 #include "../shim/native.h"
 #include "../shim/say.h"
 #include "../shim/stats.h"
+#include "probe.h"
 #include "sys.h"
 #include "tags.h"
 
@@ -347,6 +348,14 @@ static unsigned chunk_log2(uint64_t pages)
 	return log2;
 }
 
+/* The page's contents are new, or nobody else can look: who used it before says nothing. */
+static void forget_history(struct tagtso_page *page)
+{
+	page->handovers = 0;
+	page->conflicts = 0;
+	page->probe = 0;
+}
+
 /* Gives the pages of a fresh run their metadata and index entries. */
 static void publish(uint64_t va, uint64_t pages, uint32_t index, int prot, unsigned flags)
 {
@@ -357,8 +366,7 @@ static void publish(uint64_t va, uint64_t pages, uint32_t index, int prot, unsig
 
 		p->prot = (uint8_t)prot;
 		atomic_store_explicit(&p->flags, (uint8_t)flags, memory_order_relaxed);
-		p->handovers = 0;
-		p->conflicts = 0;
+		forget_history(p);
 		p->chunk = (uint8_t)chunk;
 		atomic_store_explicit(&p->va, va + (k << TAGTSO_PAGE_SHIFT), memory_order_relaxed);
 	}
@@ -551,9 +559,8 @@ static void zero_range(uint64_t va, uint64_t end)
 		for (uint64_t k = 0; k < len >> TAGTSO_PAGE_SHIFT; k++) {
 			struct tagtso_page *p = &tagtso_window.page[s.index + k];
 
-			p->flags &= (uint8_t) ~(TAGTSO_PAGE_REACHED | TAGTSO_PAGE_SHARED);
-			p->handovers = 0;
-			p->conflicts = 0;
+			p->flags &= TAGTSO_PAGE_HEAP;
+			forget_history(p);
 		}
 		tagtso_sys(__NR_fallocate, tagtso_window.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
 		           (uint64_t)s.index << TAGTSO_PAGE_SHIFT, len);
@@ -736,8 +743,10 @@ static void open_locked(uint64_t va, uint32_t index, unsigned me)
 	__asm__ volatile("dmb ish" ::: "memory");
 	tagtso_sys(__NR_mprotect, lo << TAGTSO_PAGE_SHIFT, (hi - lo) << TAGTSO_PAGE_SHIFT, p->prot | PROT_MTE);
 	for (uint64_t k = 0; k < hi - lo; k++) {
-		if (tag == TAGTSO_TAG_SHARED)
-			tagtso_window.page[first + k].flags |= TAGTSO_PAGE_SHARED;
+		if (tag == TAGTSO_TAG_SHARED) {
+			tagtso_window.page[first + k].flags |= TAGTSO_PAGE_SHARED | TAGTSO_PAGE_SOME_SHARED;
+			tagtso_probe_note(first + (uint32_t)k);
+		}
 		tagtso_window.page[first + k].flags |= TAGTSO_PAGE_REACHED;
 		tagtso_page_unlock(&tagtso_window.page[first + k]);
 	}
@@ -853,8 +862,7 @@ static void remap_stretch(struct stretch *s, void *arg)
 
 		atomic_store_explicit(&p->lock, 0, memory_order_relaxed);
 		p->flags &= TAGTSO_PAGE_HEAP;
-		p->handovers = 0;
-		p->conflicts = 0;
+		forget_history(p);
 	}
 }
 

@@ -22,8 +22,10 @@ static inline uint64_t tagtso_page_up(uint64_t len)
 enum {
 	TAGTSO_PAGE_REACHED =
 		1, /* the window mapping has the guest's protection and every granule a tag; else PROT_NONE (while active) */
-	TAGTSO_PAGE_HEAP = 2,   /* extent of the guest heap */
-	TAGTSO_PAGE_SHARED = 4, /* every granule is shared, for good */
+	TAGTSO_PAGE_HEAP = 2,         /* extent of the guest heap */
+	TAGTSO_PAGE_SHARED = 4,       /* every granule is shared */
+	TAGTSO_PAGE_KEPT = 8,         /* and stays it, for good: somebody accesses it unchecked */
+	TAGTSO_PAGE_SOME_SHARED = 16, /* granules became shared since it was probed */
 };
 
 /* One page of the memfd. Fields other than lock are written with the lock held, and advice (I3) except prot, REACHED and va. */
@@ -34,8 +36,8 @@ struct tagtso_page {
 	uint8_t handovers;     /* times that its owner changed */
 	uint16_t conflicts;    /* granules revoked one by one */
 	uint8_t chunk;         /* log2 of the pages made reachable by one first touch */
-	uint8_t spare;
-	_Atomic uint64_t va; /* the window address, 0 = free */
+	uint8_t probe;         /* back-off, and what became of the last probe (probe.h) */
+	_Atomic uint64_t va;   /* the window address, 0 = free */
 };
 _Static_assert(sizeof(struct tagtso_page) == 16, "0.4 % of guest memory");
 

@@ -52,6 +52,7 @@ static _Atomic uint32_t state;   /* enum state; start and stop, which the shim d
 static pthread_t thread;                   /* start and stop */
 static struct tagtso_scratch scratch_regs; /* written by start, before the thread exists */
 static unsigned stretch_most;              /* written by start */
+static uint64_t (*idle_work)(void);        /* written by set_idle, before the thread exists */
 static struct tagtso_opinion opinion;      /* the patcher's; opened by start */
 static struct tagtso_site *alone[BOX];     /* sites with islands of their own, to be joined; the patcher's */
 static _Atomic uint32_t nalone;            /* the patcher's; read by drain */
@@ -1177,20 +1178,30 @@ static bool needs_pause(void)
 	return nalone || quiet_pc || wants_room || torture_state;
 }
 
+/* Sleeps until the bell rings, or until there is something to do that nobody asks for: what is done when requests pause, and idle_work. */
+static void wait_for_bell(void)
+{
+	const uint64_t pause = UINT64_C(1000000) * (torture_state ? TORTURE_PAUSE_MS : PAUSE_MS), second = 1000000000;
+	uint64_t idle = idle_work ? idle_work() : UINT64_MAX, ns = needs_pause() && pause < idle ? pause : idle;
+	const struct timespec t = { .tv_sec = (time_t)(ns / second), .tv_nsec = (long)(ns % second) };
+
+	/* Acquire: pairs with ring(). The bell is cleared first and the box looked at afterwards, so nothing is
+	 * overlooked. */
+	if (atomic_exchange_explicit(&bell, 0, memory_order_acq_rel))
+		return;
+	if (tagtso_sys(__NR_futex, &bell, FUTEX_WAIT_PRIVATE, 0, ns == UINT64_MAX ? NULL : &t) == -ETIMEDOUT)
+		join_all();
+}
+
 static void *work(void *arg)
 {
-	const struct timespec pause = { .tv_nsec = (torture_state ? TORTURE_PAUSE_MS : PAUSE_MS) * 1000000 };
 	struct job jobs[BATCH];
 	unsigned n;
 
 	(void)arg;
 	become_worker();
 	while (atomic_load_explicit(&state, memory_order_acquire) != STOPPING) {
-		/* Acquire: pairs with ring(). The bell is cleared first and the box looked at afterwards, so nothing
-		 * is overlooked. */
-		if (!atomic_exchange_explicit(&bell, 0, memory_order_acq_rel) &&
-		    tagtso_sys(__NR_futex, &bell, FUTEX_WAIT_PRIVATE, 0, needs_pause() ? &pause : NULL) == -ETIMEDOUT)
-			join_all();
+		wait_for_bell();
 		while ((n = gather(jobs)))
 			serve(jobs, n);
 		if (torture_state)
@@ -1219,6 +1230,11 @@ static int create_thread(void)
 	}
 	tagtso_sys_sigmask(old);
 	return -error;
+}
+
+void tagtso_patch_set_idle(uint64_t (*fn)(void))
+{
+	idle_work = fn;
 }
 
 int tagtso_patch_start(struct tagtso_scratch scratch, unsigned stretch)

@@ -45,6 +45,8 @@ bool tagtso_patch_restore(uint64_t pc);
 int tagtso_patch_start(struct tagtso_scratch scratch, unsigned stretch);
 /* Mode relax, where RELAXED is the only form. Written by start-up. */
 __attribute__((visibility("hidden"))) extern bool tagtso_patch_relaxes;
+/* What the worker does besides, whenever it has no requests: fn() returns for how many nanoseconds it need not be called again. Before start. */
+void tagtso_patch_set_idle(uint64_t (*fn)(void));
 /* Ends the worker; called when the last guest thread ends, so that the process can end as it would without us. */
 void tagtso_patch_stop(void);
 /* In the child of fork: the worker does not exist there. */

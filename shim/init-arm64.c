@@ -12,6 +12,7 @@
 #include "../alloc/cpu.h"
 #include "../alloc/heap.h"
 #include "../alloc/owner.h"
+#include "../alloc/probe.h"
 #include "../alloc/sys.h"
 #include "../alloc/window.h"
 #include "../interp/outofline.h"
@@ -110,6 +111,10 @@ static bool set_up(void)
 	const char *what = "";
 	int e = tagtso_window_init(tagtso_knobs.backing, tagtso_knobs.window, &what);
 
+	if (!e) {
+		what = "reserving a bit for each page (TAGTSO_WINDOW)";
+		e = tagtso_probe_init(tagtso_window.pages);
+	}
 	if (!e) {
 		what = "reserving the site table (TAGTSO_SITES)";
 		e = tagtso_site_init(tagtso_knobs.sites);
@@ -236,6 +241,10 @@ static void decide(void)
 		.flips = tagtso_knobs.flips,
 		.decay = tagtso_knobs.decay,
 	};
+	/* That a claim after a probe is sound is shown for halfst, and where a thread is the owner. */
+	tagtso_probe_limits.pages = tagtso_owner_limits.twice || tagtso_cpu.owns ? 0 : (unsigned)tagtso_knobs.probes;
+	tagtso_probe_limits.after = tagtso_knobs.patience;
+	tagtso_patch_set_idle(tagtso_probe_run);
 	set_environment(profile);
 	tagtso_profile = profile;
 	TAGTSO_SAY(1, "%s in mode %s: owners are %ss, ordering %s, threshold %u, dormant until a second thread starts",

@@ -26,7 +26,7 @@ enum { SECONDS = 100, REPORT = 65536 };
 
 static const struct test *const groups[] = { cells_table,   cells_owners,  cells_memory,  cells_faults,
 	                                     cells_threads, cells_busy,    cells_process, cells_relax,
-	                                     cells_cpus,    cells_signals, NULL };
+	                                     cells_cpus,    cells_signals, cells_probes,  NULL };
 
 /* ---- in the test's process ---- */
 
@@ -222,6 +222,7 @@ static void become(const struct test *t, const char *reports)
 	setenv("TAGTSO_STATS", stats, 1);
 	setenv("TAGTSO_EMULATOR", "generic", 1);
 	setenv("TAGTSO_STRICT", "1", 1);
+	setenv("TAGTSO_PROBES", "0", 1); /* or shared memory would not stay it while a test looks */
 	setenv("LD_PRELOAD", library(), 1);
 	snprintf(knobs, sizeof(knobs), "%s", t->knobs ? t->knobs : "");
 	for (char *knob = strtok(knobs, " "); knob; knob = strtok(NULL, " "))
@@ -290,7 +291,7 @@ static void say_how(const struct test *t, int status)
 	else if (WEXITSTATUS(status) > 1)
 		fprintf(stderr, "ended with status %d\n", WEXITSTATUS(status));
 	printf("# gdb -ex 'handle SIGSEGV nostop noprint pass' -ex 'set exec-wrapper env LD_PRELOAD=%s "
-	       "TAGTSO_EMULATOR=generic %s' -ex run"
+	       "TAGTSO_EMULATOR=generic TAGTSO_PROBES=0 %s' -ex run"
 	       " --args cells -x %s\n",
 	       library(), t->knobs ? t->knobs : "", t->name);
 }

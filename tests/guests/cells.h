@@ -36,7 +36,7 @@ struct test {
 		} \
 	}
 extern const struct test cells_table[], cells_owners[], cells_memory[], cells_faults[], cells_threads[], cells_busy[],
-	cells_process[], cells_relax[], cells_cpus[], cells_signals[];
+	cells_process[], cells_relax[], cells_cpus[], cells_signals[], cells_probes[];
 
 /* Says what was wrong; the test has failed, and goes on. Any thread. */
 void cells_fail(const char *file, int line, const char *format, ...) __attribute__((format(printf, 3, 4)));

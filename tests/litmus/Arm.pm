@@ -7,7 +7,8 @@
 # remains of such a thread is the check that passed. Left out too is all that would order more: the check of the thread that
 # made the transition, the trap, and the page's lock where a test does not need it to say who came first.
 #
-# Letters of a tag: 0 its first state (the owner's, or undecided), 1 busy, 2 the new owner's or shared, 3 busy, 4 shared.
+# Letters of a tag: 0 its first state (the owner's, or undecided; for a probe, shared), 1 busy, 2 the new owner's or shared, 3 busy, 4 shared or the
+# first owner's again, 5 the claimer's.
 package Arm;
 use strict;
 use warnings;
@@ -49,6 +50,11 @@ sub test {
     for my $t (0 .. $#{ $program->{threads} } + ((grep { $_->{kind} =~ /^cpu/ } @$groups) ? 1 : 0)) {
         push @columns, thread($self, $t);
         $init .= join(' ', map { "$t:$address{$_}=$_;" } sort keys %address) . "\n";
+    }
+    # The prober is a thread of its own, with nothing else to do.
+    for my $g (grep { $_->{kind} eq 'probe' } @$groups) {
+        push @columns, [stg(1, @{ $g->{at} }), 'MOV W7,#1', "STLR W7,[$address{lock}]"];
+        $init .= join(' ', map { "$#columns:$address{$_}=$_;" } sort keys %address) . "\n";
     }
     my @shown = map { "$_;" } sort(keys %{ $self->{names} }), @{ $program->{locations} };
     return (Tso::litmus('AArch64', $name, $init, \@columns, \@shown, join(' /\\ ', @{ $self->{filter} }), @comment), $self->{names});
@@ -123,11 +129,14 @@ sub granule {
     my $ordered = sub { access($op, $self->{order}, 1) };
     my $plain = sub { access($op, 'plain', $o->{bare}) };
 
+    return probed($self, $g, $t, $k, $op, $done, $plain, $ordered) if $kind eq 'probe';
+    return handed_back($self, $g, $t, $k, $op, $done, $plain) if $kind eq 'hand-over-back' && $t == $g->{owner};
     if ($t == $g->{by}) {
         my $first = !$done->{$g}++;
         my $own = $kind =~ /^hand/ ? $plain : $o->{plain_visitor} ? $plain : $ordered;
         return ($own->(), mark(), transition($self, $g, $t)) if $first && $o->{access_first};
         return transition($self, $g, $t), $own->() if $first;
+        return checked($self, $t, $op, [2], [], $plain, $ordered) if $kind eq 'hand-over-back';
         return $kind eq 'hand-over+revoke' ? checked($self, $t, $op, [2], [4], $plain, $ordered) : $own->();
     }
     # Before a claim it was shared: nobody had it for himself.
@@ -179,7 +188,7 @@ sub transition {
         (undef, my $load) = look($self, $t, 'lock', 1);
         @lock = $load;
     }
-    @new = (@new, 'MOV W7,#1', "STLR W7,[$address{lock}]") if $g->{kind} eq 'hand-over+revoke';
+    @new = (@new, 'MOV W7,#1', "STLR W7,[$address{lock}]") if $g->{kind} eq 'hand-over+revoke' || $g->{kind} eq 'hand-over-back';
     return (@lock, @busy, @new) if $o->{no_barrier};
     return (@lock, @new, @call, mark()) if $o->{no_busy};
     return (@lock, @call, mark(), @busy, @new) if $o->{barrier_first};
@@ -194,6 +203,41 @@ sub claimed {
     return checked($self, $t, $op, [5], [2], $plain, $ordered) if $done->{$g}++;
     my @barrier = $o->{no_claim_barrier} ? () : $g->{kind} =~ /^claim/ ? $call{3} : 'DMB ISH';
     return (stg(5, @{ $g->{at} }), @barrier, mark(), 'MOV W7,#1', "STLR W7,[$address{lock}]", checked($self, $t, $op, [5], [2], $plain, $ordered));
+}
+
+# Memory that all share (tag 0), until the prober has made it undecided: the owner claims it at its access `split` and accesses it plainly from then on, `by`
+# revokes it at its own access `revoke`, if there is one. All other accesses are ordered, before the probe or after the revocation.
+sub probed {
+    my ($self, $g, $t, $k, $op, $done, $plain, $ordered) = @_;
+    my $o = $self->{option};
+    my $lock = $address{lock};
+
+    if ($t == $g->{owner}) {
+        return checked($self, $t, $op, [], [0, 2], $plain, $ordered) if $k < $g->{split};
+        return checked($self, $t, $op, [5], [2], $plain, $ordered) if $done->{$g}++;
+        my (undef, $load) = look($self, $t, 'lock', 1);
+        my @tag = stg(5, @{ $g->{at} });
+        my @barrier = $o->{no_claim_barrier} ? () : ($call{3}, mark());
+        return ($load, @tag, mark(), @barrier, 'MOV W7,#2', "STLR W7,[$lock]", checked($self, $t, $op, [5], [2], $plain, $ordered));
+    }
+    if (defined $g->{by} && $t == $g->{by} && $k == $g->{revoke}) {
+        my (undef, $load) = look($self, $t, 'lock', 2);
+        return ($load, stg(3, @{ $g->{at} }), mark(), $call{2}, mark(), stg(2, @{ $g->{at} }), mark(), $ordered->());
+    }
+    return $ordered->() if defined $g->{by} && $t == $g->{by} && $k > $g->{revoke};
+    return checked($self, $t, $op, [], [0, 2], $plain, $ordered);
+}
+
+# The first owner, which takes it back at its access `split`.
+sub handed_back {
+    my ($self, $g, $t, $k, $op, $done, $plain) = @_;
+    my $o = $self->{option};
+
+    return checked($self, $t, $op, [0], [], $plain, undef) if $k < $g->{split};
+    return checked($self, $t, $op, [4], [], $plain, undef) if $done->{"back$g"}++;
+    my (undef, $load) = look($self, $t, 'lock', 1);
+    my @barrier = $o->{no_barrier_back} ? () : ($call{2}, mark());
+    return ($load, stg(3, @{ $g->{at} }), mark(), @barrier, stg(4, @{ $g->{at} }), mark(), $plain->());
 }
 
 # access_straddling: its first access looks at the tags with the page locked, and is unchecked.

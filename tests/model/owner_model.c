@@ -14,7 +14,8 @@
  *
  * Each thread runs a script of accesses, each of which claims, is handed over, revokes or waits, as it finds the tag; a thread may end, and another
  * take its id. A script's accesses are by the tag check of the hardware, then the access: the barrier can come between two instructions, not between
- * a check and its access. */
+ * a check and its access. An access out of line is made after the page was shared for good, and is not checked. The prober makes what is shared
+ * undecided again, as often as a setting says, at any time. */
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -23,6 +24,7 @@
 
 enum { THREADS = 3, GRANULES = 2, IDS = 3, STEPS = 3 };
 enum { NONE = 0, BUSY = 14, SHARED = 15 };
+enum { OUT = 16 };
 /* Whether taking an id changes its word even if the thread id in it stays the same, by a number beside it. Without it (0), a setting below shows
  * what comes of a thread id that comes back. */
 enum { TAKES_CHANGE = 1 };
@@ -39,10 +41,15 @@ enum mistake {
 	LIVE_LEASE,       /* takes the id of a thread that has not ended */
 	LEASE_BY_STORE,   /* takes a free id by a store, not by compare-and-swap */
 	OPEN_EARLY,       /* first touch: reachable before the tags are written */
+	PROBE_UNLOCKED,   /* the prober does not take the page's lock */
+	PROBE_KEPT,       /* the prober probes what is shared for good */
+	SHARE_UNKEPT,     /* what is accessed out of line is shared, but not for good */
 	MISTAKES
 };
-static const char *const mistakes[] = { "right",   "no-busy",   "no-barrier", "barrier-first",  "access-unchecked",
-	                                "no-lock", "keep-lock", "live-lease", "lease-by-store", "open-early" };
+static const char *const mistakes[] = {
+	"right",      "no-busy",        "no-barrier", "barrier-first",  "access-unchecked", "no-lock",     "keep-lock",
+	"live-lease", "lease-by-store", "open-early", "probe-unlocked", "probe-kept",       "share-unkept"
+};
 _Static_assert(sizeof(mistakes) / sizeof(*mistakes) == MISTAKES, "one name each");
 
 /* Where a thread is: the next thing that it does. */
@@ -65,7 +72,8 @@ enum at {
 	CHANGE_BARRIER,
 	CHANGE_NEW,
 	UNLOCK,
-	ACCESS, /* after settle, with the tag that it answered; checked again */
+	ACCESS,      /* after settle, with the tag that it answered; checked again */
+	OUT_OF_LINE, /* the access, unchecked */
 	ENDED,
 };
 
@@ -84,7 +92,10 @@ struct state {
 	uint8_t tag[GRANULES];
 	uint8_t lock;    /* holder + 1 */
 	uint8_t reached; /* the window mapping of the page is reachable */
-	uint8_t shared;  /* the page is shared for good */
+	uint8_t shared;  /* every granule is shared */
+	uint8_t kept;    /* for good */
+	uint8_t probes;  /* that the prober has yet to make */
+	uint8_t prober;  /* 0: waits; else next granule + 1 */
 	uint8_t handovers, conflicts;
 	uint8_t holder[IDS]; /* kernel thread id: tid() */
 	uint8_t times[IDS];  /* of each id: how often it was taken, where TAKES_CHANGE */
@@ -93,8 +104,8 @@ struct state {
 /* What is explored: scripts, limits, first state of the page. */
 struct setting {
 	const char *name;
-	uint8_t script[THREADS][STEPS]; /* granule + 1, 0 = end */
-	uint8_t handovers, conflicts, ids, first_tag;
+	uint8_t script[THREADS][STEPS]; /* granule + 1, 0 = end; + OUT: out of line */
+	uint8_t handovers, conflicts, ids, first_tag, probes;
 	bool fresh, wake; /* not reachable yet; thread 0 owns all, the others come later */
 	bool reuse;       /* thread 2 starts when thread 0 has ended, and has its kernel thread id */
 };
@@ -145,6 +156,27 @@ static const struct setting settings[] = {
 	  .ids = 1,
 	  .first_tag = BUSY,
 	  .reuse = true },
+	{ .name = "probes",
+	  .script = { { 1, 2 }, { 2, 1 }, { 1 } },
+	  .handovers = 0,
+	  .conflicts = 1,
+	  .ids = 3,
+	  .first_tag = SHARED,
+	  .probes = 2 },
+	{ .name = "probes of owned and shared granules",
+	  .script = { { 1, 1 }, { 1, 2 }, { 2 } },
+	  .handovers = 1,
+	  .conflicts = 4,
+	  .ids = 2,
+	  .first_tag = BUSY,
+	  .probes = 1 },
+	{ .name = "probes and accesses out of line",
+	  .script = { { 1, 1 }, { 1 + OUT, 1 }, { 1 } },
+	  .handovers = 0,
+	  .conflicts = 1,
+	  .ids = 3,
+	  .first_tag = BUSY,
+	  .probes = 2 },
 	{ .name = "first touch with one id",
 	  .script = { { 1, 2 }, { 1 }, { 2 } },
 	  .handovers = 1,
@@ -242,7 +274,12 @@ static void violated(const char *what)
 
 static unsigned granule(const struct state *s, unsigned t)
 {
-	return setting->script[t][s->t[t].step] - 1u;
+	return (setting->script[t][s->t[t].step] & (OUT - 1)) - 1u;
+}
+
+static bool is_out_of_line(const struct state *s, unsigned t)
+{
+	return setting->script[t][s->t[t].step] & OUT;
 }
 
 static bool has_more(const struct thread *me, unsigned t)
@@ -416,7 +453,9 @@ static void check(struct state s, unsigned t)
 	struct thread *me = &s.t[t];
 	unsigned tag = s.tag[granule(&s, t)];
 
-	if (!s.reached) {
+	if (is_out_of_line(&s, t) && s.reached) {
+		me->at = s.kept ? OUT_OF_LINE : RESOLVE_LOCK;
+	} else if (!s.reached) {
 		me->at = OPEN_LOCK;
 	} else if ((me->id && tag == me->id) || tag == SHARED || tag == NONE) {
 		/* the site inserts the id, or the shared tag; a granule without a tag passes for a pointer as emitted */
@@ -451,6 +490,23 @@ static uint8_t granules_with(const struct state *s, unsigned tag)
 	return set;
 }
 
+/* tagtso_owner_share, with the page locked: the page is for good what it becomes now. */
+static void keep_shared(struct state s, unsigned t)
+{
+	struct thread *me = &s.t[t];
+
+	me->from = (1 << GRANULES) - 1;
+	for (unsigned k = 0; k < GRANULES; k++) {
+		if (s.tag[k] == SHARED)
+			me->from &= (uint8_t) ~(1 << k);
+	}
+	s.kept = plant != SHARE_UNKEPT;
+	s.shared = 1;
+	me->tag = SHARED;
+	me->at = me->from ? CHANGE_BUSY : UNLOCK;
+	successor(&s);
+}
+
 /* resolve, with the page locked: which transition, and of which granules. */
 static void resolve(struct state s, unsigned t)
 {
@@ -458,6 +514,10 @@ static void resolve(struct state s, unsigned t)
 	unsigned g = granule(&s, t), tag = s.tag[g];
 
 	me->pick = 0;
+	if (is_out_of_line(&s, t)) {
+		keep_shared(s, t);
+		return;
+	}
 	if (tag == SHARED || (me->id && tag == me->id)) {
 		me->at = UNLOCK;
 		me->tag = 0;
@@ -579,8 +639,16 @@ static void unlock(struct state s, unsigned t)
 
 	if (plant != KEEP_LOCK || me->tag != me->id || !me->id)
 		s.lock = 0;
-	me->at = s.reached ? SETTLE : CHECK;
+	me->at = s.reached && !is_out_of_line(&s, t) ? SETTLE : is_out_of_line(&s, t) && s.shared ? OUT_OF_LINE : CHECK;
 	me->from = me->pick = me->tag = 0;
+	successor(&s);
+}
+
+/* Unchecked, between full barriers. */
+static void access_out_of_line(struct state s, unsigned t)
+{
+	access_ordered(&s, t, granule(&s, t));
+	done(&s, t);
 	successor(&s);
 }
 
@@ -645,11 +713,42 @@ static void step(const struct state *from, unsigned t)
 	case ACCESS:
 		access_again(s, t);
 		break;
+	case OUT_OF_LINE:
+		access_out_of_line(s, t);
+		break;
 	case ENDED:
 		break;
 	default:
 		change(s, t);
 	}
+}
+
+/* tagtso_owner_probe, one granule a step. */
+static void probe(const struct state *from)
+{
+	struct state s = *from;
+
+	if (!s.prober) {
+		if (!s.probes || !s.reached || (s.kept && plant != PROBE_KEPT) || (s.lock && plant != PROBE_UNLOCKED))
+			return;
+		if (plant != PROBE_UNLOCKED)
+			s.lock = THREADS + 1;
+		s.probes--;
+		s.prober = 1;
+	} else {
+		unsigned g = s.prober - 1u;
+
+		if (s.tag[g] == SHARED)
+			s.tag[g] = BUSY;
+		s.shared = 0;
+		s.prober++;
+		if (s.prober > GRANULES) {
+			s.prober = 0;
+			if (s.lock == THREADS + 1)
+				s.lock = 0;
+		}
+	}
+	successor(&s);
 }
 
 /* --- what holds in every state ----------------------------------------------------------------------------------------- */
@@ -662,7 +761,8 @@ static bool all_ended(const struct state *s)
 static void examine(const struct state *s)
 {
 	for (unsigned g = 0; g < GRANULES; g++) {
-		if (s->reached && !s->lock && plant != NO_LOCK && s->tag[g] == BUSY && setting->first_tag != BUSY)
+		if (s->reached && !s->lock && plant != NO_LOCK && s->tag[g] == BUSY && setting->first_tag != BUSY &&
+		    !setting->probes)
 			violated("tags: busy, and nobody is changing it");
 		if (s->reached && s->tag[g] == NONE)
 			violated("tags: reachable memory without a tag");
@@ -705,6 +805,7 @@ static void explore(const struct setting *of, enum mistake mistake)
 	rehash();
 	memset(&s, 0, sizeof(s));
 	s.reached = !of->fresh;
+	s.probes = of->probes;
 	for (unsigned g = 0; g < GRANULES; g++)
 		s.tag[g] = of->wake ? 1 : of->first_tag;
 	if (of->wake) {
@@ -718,6 +819,7 @@ static void explore(const struct setting *of, enum mistake mistake)
 		examine(&from);
 		for (unsigned t = 0; t < THREADS; t++)
 			step(&from, t);
+		probe(&from);
 	}
 	if (!wrong)
 		examine_progress();
