@@ -368,15 +368,21 @@ static void put_address(struct island *is)
 		put_add(is, is->a, op->rn, keeps_offset(op) ? op->imm : 0);
 }
 
-static void put_mixed(struct island *is)
+/* a = EA with the granule's tag; on from here if that is this thread's own. */
+static unsigned put_look(struct island *is)
 {
-	unsigned not_mine, not_shared;
-
 	put_address(is);
 	put(is, 0xd9600000 | RN(is->a) | RD(is->a)); /* LDG a, [a] */
 	put(is, tagtso_form_irg(is->b, is->a));
 	put(is, 0xca000000 | RM(is->a) | RN(is->b) | RD(is->b)); /* EOR b, b, a */
-	not_mine = put_cbnz(is, is->b);
+	return put_cbnz(is, is->b);
+}
+
+static void put_mixed(struct island *is)
+{
+	unsigned not_mine, not_shared;
+
+	not_mine = put_look(is);
 	put_plain(is, true);
 	put_writeback(is);
 	put_back(is);
@@ -398,11 +404,7 @@ static void put_relaxed(struct island *is)
 {
 	unsigned not_mine;
 
-	put_address(is);
-	put(is, 0xd9600000 | RN(is->a) | RD(is->a)); /* LDG a, [a] */
-	put(is, tagtso_form_irg(is->b, is->a));
-	put(is, 0xca000000 | RM(is->a) | RN(is->b) | RD(is->b)); /* EOR b, b, a */
-	not_mine = put_cbnz(is, is->b);
+	not_mine = put_look(is);
 	if (tagtso_form_fences(is->op))
 		put_plain(is, true);
 	else

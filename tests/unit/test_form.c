@@ -172,10 +172,8 @@ static void say_local_or_shared(struct listing *l, const struct tagtso_memop *op
 	say_end(l, op, site);
 }
 
-static void say_mixed(struct listing *l, const struct tagtso_memop *op, uint64_t site)
+static unsigned say_look(struct listing *l, const struct tagtso_memop *op)
 {
-	unsigned not_mine, not_shared;
-
 	if (op->addressing == TAGTSO_ADDR_REG)
 		say_add_extended(l, 8, op, op->extend, op->shift);
 	else
@@ -183,7 +181,14 @@ static void say_mixed(struct listing *l, const struct tagtso_memop *op, uint64_t
 	say(l, "ldg x8, [x8]");
 	say(l, "irg x9, x8");
 	say(l, "eor x9, x9, x8");
-	not_mine = say(l, "cbnz");
+	return say(l, "cbnz");
+}
+
+static void say_mixed(struct listing *l, const struct tagtso_memop *op, uint64_t site)
+{
+	unsigned not_mine, not_shared;
+
+	not_mine = say_look(l, op);
 	say_access(l, op, 0, false);
 	say_end(l, op, site);
 	sprintf(l->line[not_mine], "cbnz x9, #0x%" PRIx64, l->pc + 4 * l->n);
@@ -214,14 +219,7 @@ static void say_relaxed(struct listing *l, const struct tagtso_memop *op, uint32
 	struct tagtso_memop plain = unordered(op);
 	unsigned not_mine;
 
-	if (op->addressing == TAGTSO_ADDR_REG)
-		say_add_extended(l, 8, op, op->extend, op->shift);
-	else
-		say_add(l, 8, op->rn, offset_before_access(op));
-	say(l, "ldg x8, [x8]");
-	say(l, "irg x9, x8");
-	say(l, "eor x9, x9, x8");
-	not_mine = say(l, "cbnz");
+	not_mine = say_look(l, op);
 	say_access(l, &plain, 0, false);
 	say_end(l, op, site);
 	sprintf(l->line[not_mine], "cbnz x9, #0x%" PRIx64, l->pc + 4 * l->n);
