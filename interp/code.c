@@ -12,6 +12,7 @@
 #include "alloc/window.h"
 #include "shim/rank.h"
 #include "shim/raw.h"
+#include "stretch.h"
 
 #pragma GCC poison malloc free calloc realloc printf fprintf snprintf memcpy memset strlen pthread_mutex_lock
 
@@ -106,13 +107,22 @@ bool tagtso_patch_is_code(uint64_t pc)
 	return find(pc, CODE, &v) != NULL;
 }
 
+/* Bytes of the longest island. */
+enum {
+	LONGEST =
+		sizeof(struct tagtso_island) + 6 * TAGTSO_STRETCH_WORDS + 4 * TAGTSO_STRETCH_WINDOW + TAGTSO_ISLAND_UNIT
+};
+
 struct tagtso_island *tagtso_code_island(uint64_t pc)
 {
 	struct view v;
 
 	if (pc % 4 || !find(pc, ISLANDS, &v))
 		return NULL;
-	for (uint64_t at = pc & ~(uint64_t)(TAGTSO_ISLAND_UNIT - 1); at >= v.islands; at -= TAGTSO_ISLAND_UNIT) {
+	/* Data between blocks may look like a branch to space that no island has: no further than one can be long. */
+	uint64_t first = pc - v.islands > LONGEST ? pc - LONGEST : v.islands;
+
+	for (uint64_t at = pc & ~(uint64_t)(TAGTSO_ISLAND_UNIT - 1); at >= first; at -= TAGTSO_ISLAND_UNIT) {
 		struct tagtso_island *island = (struct tagtso_island *)(uintptr_t)at;
 
 		if (island->magic == TAGTSO_ISLAND_MAGIC)
