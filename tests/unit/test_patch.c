@@ -939,7 +939,8 @@ START_TEST(generations_of_blocks_live_in_little_island_space)
 	       generations * SITES, TAGTSO_STAT(island_bytes), SMALL, TAGTSO_STAT(islands_full), TAGTSO_STAT(reclaims));
 	ck_assert_uint_gt(TAGTSO_STAT(island_bytes), generations * SITES / 4 * 64);
 	ck_assert_uint_gt(TAGTSO_STAT(reclaimed_bytes) + SMALL, TAGTSO_STAT(island_bytes));
-	ck_assert_uint_gt(rewritten, generations * SITES / 4);
+	/* Far more than the space has room for at a time; how many of all is a matter of how soon threads are seen. */
+	ck_assert_uint_gt(rewritten * 128u, 2 * SMALL);
 	for (unsigned i = CODE + SMALL; i < CODE + ISLANDS; i += STEP)
 		ck_assert_uint_eq(code[i / 4], 0);
 }
@@ -1009,7 +1010,7 @@ START_TEST(sites_that_are_still_in_use_keep_their_forms_when_their_islands_move)
 {
 	enum { KEPT = 64 };
 	uint64_t islands[KEPT];
-	unsigned moved = 0;
+	unsigned moved = 0, kept = 0;
 
 	for (unsigned i = 0; i < 512; i++)
 		numbers[i] = i;
@@ -1034,14 +1035,18 @@ START_TEST(sites_that_are_still_in_use_keep_their_forms_when_their_islands_move)
 			moved += site_at(STABLE + 2 * i, LDR_X0_X0)->island != islands[i];
 	}
 	ck_assert_uint_ge(moved, KEPT / 2);
+	/* One for which there was no room elsewhere has its own word back. */
 	for (unsigned i = 0; i < KEPT; i++) {
 		struct tagtso_site *site = site_at(STABLE + 2 * i, LDR_X0_X0);
+		bool keeps = branches_to_island_of(STABLE + 2 * i, site);
 
-		ck_assert(branches_to_island_of(STABLE + 2 * i, site));
-		ck_assert_uint_eq(site->form, 1 + i % 3);
+		kept += keeps;
+		ck_assert(keeps || code[STABLE + 2 * i] == LDR_X0_X0);
+		ck_assert_uint_eq(site->form, keeps ? 1 + i % 3 : TAGTSO_FORM_EMITTED);
 		ck_assert_uint_eq(site->changes, 0);
 		ck_assert_uint_eq(load_by(STABLE + 2 * i, numbers + i), i);
 	}
+	ck_assert_uint_ge(kept, KEPT / 2);
 }
 END_TEST
 
