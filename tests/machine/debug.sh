@@ -23,11 +23,8 @@ quiet "the cells, with stretches" env TAGTSO_STRETCH=256 "$TAGTSO_TESTS/cells"
 quiet "a storm of signals, interpreted" env TAGTSO_THRESHOLD=0 "$TAGTSO_TESTS/storm" 100
 quiet "a storm of signals, rewritten" env TAGTSO_THRESHOLD=1 "$TAGTSO_TESTS/storm" 100
 quiet "native code in the window" "$TAGTSO_TESTS/native"
-for program in heap memory forks signals calls; do
+for program in memory forks; do
     quiet "amd64 $program" with "$guests/$program"
 done
-quiet "amd64 queue" with "$guests/queue" 1 2000
-quiet "amd64 table" with "$guests/table" 1 1500
-quiet "amd64 pool" with "$guests/pool" 1 800
 head -c 900000 "$amd64/bash" >data
 quiet "zstd -T2" with "$amd64/zstd" -3 -T2 -B512K -q -f -o packed data
