@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # The amd64 test programs in box64 under the preload: faults, fork, heap, system calls, atomics, mappings.
-# test-seconds: 1200
+# test-seconds: 2000
 # shellcheck source=tests/machine/box64.bash
 . "$TAGTSO_TREE/machine/box64.bash"
 if [ ! -d "$guests" ]; then
