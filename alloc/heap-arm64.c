@@ -5,11 +5,14 @@
 #include <errno.h>
 #include <jemalloc/jemalloc.h>
 #include <stdatomic.h>
+#include <signal.h>
 #include <stdint.h>
+#include <string.h>
 #include <sys/mman.h>
 
 #include "../shim/native.h"
 #include "../shim/rank.h"
+#include "owner.h"
 #include "sys.h"
 #include "tags.h"
 #include "window.h"
@@ -128,7 +131,42 @@ int tagtso_heap_init(const char **what)
 
 /* --- the guest's malloc --------------------------------------------------------------------------------------------- */
 
-/* jemalloc's own reads and writes of extents (zeroing) are native code on guest memory: unchecked, like memset's (HACKING.md §7). */
+/* jemalloc writes guest memory where it zeroes a block (calloc) and where it copies one (realloc), by native code that nothing checks. A recycled block may still
+ * belong to the thread that had it before, and a plain load of it be on its way there, which nothing but a transition waits for (I2): a lock, or a message
+ * to the thread that freed it, orders that thread's stores with halfst, not its loads. So what is written is taken first. Reading needs no more
+ * than what free() has: old blocks are the caller's, and another thread gets one through jemalloc's locks. All else that jemalloc writes is its own. */
+static void take(void *to, size_t size)
+{
+	if (!size || !tagtso_is_active() || !tagtso_window_index((uint64_t)to))
+		return;
+	tagtso_sigmask old = tagtso_sys_sigmask(TAGTSO_SIGMASK_ASYNC); /* page locks */
+
+	tagtso_owner_take((uint64_t)to, size, tagtso_owner_me());
+	tagtso_sys_sigmask(old);
+}
+
+/* In place of libc's in jemalloc (alloc/jemalloc.am). */
+void *tagtso_heap_memset(void *to, int byte, size_t size);
+void *tagtso_heap_memcpy(void *to, const void *from, size_t size);
+void *tagtso_heap_memmove(void *to, const void *from, size_t size);
+
+void *tagtso_heap_memset(void *to, int byte, size_t size)
+{
+	take(to, size);
+	return memset(to, byte, size);
+}
+
+void *tagtso_heap_memcpy(void *to, const void *from, size_t size)
+{
+	take(to, size);
+	return memcpy(to, from, size);
+}
+
+void *tagtso_heap_memmove(void *to, const void *from, size_t size)
+{
+	take(to, size);
+	return memmove(to, from, size);
+}
 
 /* From then on the thread's automatic cache and arena are the guest heap's; jemalloc flushes the cache when the thread ends. */
 static void bind_thread(void)

@@ -433,6 +433,31 @@ unsigned tagtso_owner_resolve(uint64_t va, unsigned me)
 	}
 }
 
+/* Most pages have one owner, who asks. */
+static bool all_mine(uint32_t index, unsigned me)
+{
+	return me && tagtso_tag_of_all(tag_view(index), TAGTSO_PAGE_SIZE) == (int)me;
+}
+
+void tagtso_owner_take(uint64_t va, uint64_t len, unsigned me)
+{
+	uint64_t end = va + len;
+
+	while (va < end) {
+		uint32_t index = tagtso_window_index(va);
+		uint64_t next = (va | (TAGTSO_PAGE_SIZE - 1)) + 1;
+		bool whole = !(va & (TAGTSO_PAGE_SIZE - 1)) && next <= end;
+
+		if (!index || !(tagtso_window.page[index].flags & TAGTSO_PAGE_REACHED) ||
+		    (whole && all_mine(index, me))) {
+			va = next;
+			continue;
+		}
+		for (; va < next && va < end; va = (va | (TAGTSO_GRANULE - 1)) + 1)
+			tagtso_owner_settle(va, me);
+	}
+}
+
 void tagtso_owner_give_up(uint64_t va)
 {
 	uint32_t index = tagtso_window_index(va);

@@ -56,6 +56,10 @@ static inline unsigned tagtso_owner_settle(uint64_t va, unsigned me)
 	return tag ? tag : tagtso_owner_resolve(va, me);
 }
 
+/* The granules of [va, va+len) that belong to other threads, or to nobody yet, become this thread's (me = its id) or shared, as if it had accessed each: for native
+ * code that is about to write memory which changes hands. Not the pages that nobody has reached. */
+void tagtso_owner_take(uint64_t va, uint64_t len, unsigned me);
+
 /* Makes [va, va+len) shared, for good; for native code, unknown instructions and accesses that straddle differently tagged granules. */
 void tagtso_owner_share(uint64_t va, uint64_t len);
 
