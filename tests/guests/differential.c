@@ -61,7 +61,7 @@ static void usage(void)
 	        "sign|writeback|zeroext|shift|size]\n"
 	        "NAME: a class of accesses (load, store-pair, ...; with -at-edge: faults), integer, span, "
 	        "random-span, moved-span, span-end,\n"
-	        "      contention, sve-live, pages, plant, structure, authenticated, copy, sve, gather, rare\n");
+	        "      contention, sve-live, pages, plant, structure, authenticated, copy, sve, gather, sme, rare\n");
 	exit(2);
 }
 

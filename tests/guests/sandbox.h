@@ -69,12 +69,19 @@ struct vectors {
 	unsigned char z[32][256], p[16][32], ffr[32];
 };
 
+/* SME's array, of the longest streaming vectors. */
+struct array {
+	unsigned bytes; /* of one row, and how many rows */
+	unsigned char row[256][256];
+};
+
 /* What the run in progress on this thread is. */
 struct sandbox {
 	char *base;
 	uint32_t *code;
 	struct registers in, out;
 	struct vectors *vectors_in, *vectors_out; /* NULL: the run begins with whatever lies above bit 128 */
+	struct array *array_in, *array_out;       /* both or none: the run is in streaming mode, with the array */
 	bool moves;                               /* interpret() lets the loop run elsewhere */
 	bool mte;                                 /* the words trap by themselves, by their tags */
 	uint32_t trapped;                         /* the word that BRK_TRAP stands for */
@@ -137,11 +144,50 @@ static void save_vectors(struct vectors *to, struct sve_context *sve)
 		memcpy(i < 16 ? to->p[i] : to->ffr, p_in_frame(sve, i), sve->vl / 8);
 }
 
+/* NULL: the array is off. The kernel continues the records elsewhere where an extra_context says. */
+static struct za_context *array_in_frame(const struct tagtso_frame *frame)
+{
+	struct _aarch64_ctx *at = (struct _aarch64_ctx *)frame->uc->uc_mcontext.__reserved, *next;
+
+	for (; at->size; at = next) {
+		next = (struct _aarch64_ctx *)((char *)at + at->size);
+		if (at->magic == ZA_MAGIC && at->size > ZA_SIG_REGS_OFFSET)
+			return (struct za_context *)at;
+		if (at->magic == EXTRA_MAGIC)
+			next = (struct _aarch64_ctx *)((struct extra_context *)at)->datap;
+	}
+	return NULL;
+}
+
+static void *row_in_frame(struct za_context *za, unsigned n)
+{
+	return (char *)za + ZA_SIG_ZAV_OFFSET(sve_vq_from_vl(za->vl), n);
+}
+
+static void save_array(struct sandbox *box, const struct tagtso_frame *frame)
+{
+	struct za_context *za = array_in_frame(frame);
+
+	box->array_out->bytes = za ? za->vl : 0;
+	for (unsigned i = 0; i < box->array_out->bytes; i++)
+		memcpy(box->array_out->row[i], row_in_frame(za, i), za->vl);
+}
+
+static void restore_array(const struct tagtso_frame *frame, const struct array *from)
+{
+	struct za_context *za = array_in_frame(frame);
+
+	for (unsigned i = 0; za && i < za->vl; i++)
+		memcpy(row_in_frame(za, i), from->row[i], za->vl);
+}
+
 static void leave(struct sandbox *box, const struct tagtso_frame *frame)
 {
 	save(&box->out, frame);
 	if (box->vectors_out && frame->sve)
 		save_vectors(box->vectors_out, frame->sve);
+	if (box->array_out)
+		save_array(box, frame);
 	restore(frame, &box->host);
 }
 
@@ -152,6 +198,8 @@ static void enter(struct sandbox *box, const struct tagtso_frame *frame)
 	restore(frame, &box->in);
 	if (box->vectors_in && frame->sve)
 		restore_vectors(frame->sve, box->vectors_in);
+	if (box->array_in)
+		restore_array(frame, box->array_in);
 }
 
 static void trap(struct sandbox *box, uint32_t word, struct tagtso_frame *frame)
@@ -245,7 +293,12 @@ static void run(struct sandbox *box)
 	box->wrong = NULL;
 	memset(&box->fault, 0, sizeof(box->fault));
 	current = box;
-	if (box->vectors_in) /* an instruction of SVE, so that its registers are in the signal frame */
+	if (box->array_in)
+		__asm__ volatile(".arch_extension sme\n\tsmstart\n\tbrk #0xe0\n\tsmstop" ::
+		                         : "memory", "v0", "v1", "v2", "v3", "v4", "v5", "v6", "v7", "v8", "v9", "v10",
+		                           "v11", "v12", "v13", "v14", "v15", "v16", "v17", "v18", "v19", "v20", "v21",
+		                           "v22", "v23", "v24", "v25", "v26", "v27", "v28", "v29", "v30", "v31");
+	else if (box->vectors_in) /* an instruction of SVE, so that its registers are in the signal frame */
 		__asm__ volatile(".arch_extension sve\n\tptrue p0.b\n\tbrk #0xe0" ::: "memory");
 	else
 		__asm__ volatile("brk #0xe0" ::: "memory");
