@@ -623,7 +623,8 @@ static void put_form(struct island *is, enum tagtso_form form)
 
 bool tagtso_form_is_barrier_for(uint32_t word, const struct tagtso_memop *op)
 {
-	if (op->flags & (TAGTSO_F_ACQUIRE | TAGTSO_F_RELEASE) || classes[op->cls] & IS_ATOMIC)
+	if (op->flags & (TAGTSO_F_ACQUIRE | TAGTSO_F_RELEASE) ||
+	    (classes[op->cls] & (HAS_FORM | IS_ATOMIC)) != HAS_FORM)
 		return false;
 	return word == DMB_ISH || word == (op->flags & TAGTSO_F_STORE ? DMB_ISHST : DMB_ISHLD);
 }

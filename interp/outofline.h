@@ -8,6 +8,7 @@
 #include <ucontext.h>
 
 #include "exec.h"
+#include "loop.h"
 #include "monitor.h"
 
 /* Reserves the slots. 0 or -errno. */
@@ -27,8 +28,6 @@ bool tagtso_outofline_enter(ucontext_t *uc, uint32_t word, bool checked, const s
 
 /* Whether a word does the same anywhere and comes back: no branch, no exception, nothing relative to pc, no access of memory by its own address. */
 bool tagtso_outofline_may_move(uint32_t word);
-
-enum { TAGTSO_LOOP_WORDS = 64, TAGTSO_LOOP_EXITS = 7 };
 
 /* The same with a whole LL/SC loop, the `count` words from the interrupted pc on, of which only the exclusives access memory (tagtso_span_words). It runs until the
  * code leaves it. False if no slot is free, or the loop has too many ways out. */

@@ -28,7 +28,9 @@
 #include "alloc/sys.h"
 #include "code.h"
 #include "decode.h"
+#include "exec.h"
 #include "island.h"
+#include "loop.h"
 #include "opinion.h"
 #include "reclaim.h"
 #include "shim/next.h"
@@ -69,7 +71,7 @@ struct job {
 	struct tagtso_code *code; /* held, or NULL */
 	uint64_t pc;              /* of the word that is exchanged: the site's, or that of the DMB before it */
 	uint32_t barrier;         /* that DMB, 0 = none */
-	bool arming;              /* the DMB becomes a branch to itself first */
+	bool arming;              /* the DMB, or the load-exclusive, becomes a branch to itself first */
 	uint32_t *word;           /* at pc */
 	uint32_t old, new;        /* what stood there; what shall */
 	uint64_t island;          /* 0 for EMITTED */
@@ -397,6 +399,96 @@ static enum tagtso_refusal write_island(struct job *job, uint64_t pc)
 	return TAGTSO_REFUSED_NOT;
 }
 
+/* ---- an LL/SC loop ----
+ * The island has the words behind the site's too, which nobody guards: a block that was recycled may have the same load-exclusive in the same place, and its other words may
+ * be about to be written. So, as with pairs, the site's word becomes a branch to an island with just the load-exclusive, which is right whatever follows. When it has
+ * trapped in there, the block has run with that branch, so that all its words were written before; they are read then, and the branch is exchanged, B to B. */
+
+static struct tagtso_loop loop; /* in the making; the patcher's */
+
+/* The words of the loop; 0: not all of them may stand elsewhere, or they are not all there. */
+static unsigned read_loop(const struct job *job, uint64_t pc, uint32_t words[TAGTSO_LOOP_WORDS])
+{
+	unsigned long long r[TAGTSO_NREGS] = { [TAGTSO_PC] = pc };
+	const struct tagtso_frame frame = { .x = r };
+	unsigned n = tagtso_span_words(&job->site->op, &frame, words, TAGTSO_LOOP_WORDS);
+	struct tagtso_memop op;
+	uint64_t base, end;
+
+	tagtso_code_bounds(job->code, &base, &end);
+	if (pc + 4 * (uint64_t)n > end)
+		return 0;
+	for (unsigned i = 1; i < n; i++) {
+		uint64_t at = pc + 4 * (uint64_t)i, target = tagtso_form_target(at, words[i]);
+
+		if (tagtso_decode(words[i], &op) && !tagtso_opinion_agrees(&opinion, &op, at))
+			return 0;
+		if (target && tagtso_code_island(target)) /* an access that is rewritten: not without its island */
+			return 0;
+	}
+	return n;
+}
+
+/* The island with the load-exclusive alone. */
+static enum tagtso_refusal write_first(struct job *job, uint64_t pc)
+{
+	uint32_t word = job->site->op.word;
+	struct tagtso_island *island = place_island(job->code, pc, 2, 1);
+
+	if (!island)
+		return no_place(job, tagtso_island_bytes(2, 1));
+	tagtso_island_write(island, word,
+	                    (uint32_t[]){ word, tagtso_form_branch((uintptr_t)(island->code + 1), pc + 4) },
+	                    scratch_regs);
+	finish_island(job->code, island);
+	job->island = (uintptr_t)island->code;
+	atomic_store_explicit(&job->site->ready, 1, memory_order_relaxed); /* it has not been run */
+	return TAGTSO_REFUSED_NOT;
+}
+
+static enum tagtso_refusal write_loop(struct job *job, uint64_t pc)
+{
+	bool relaxed = job->form == TAGTSO_FORM_RELAXED;
+	uint32_t words[TAGTSO_LOOP_WORDS];
+	unsigned n = read_loop(job, pc, words);
+	struct tagtso_island *island = n ? place_island(job->code, pc, TAGTSO_LOOP_CODE, n) : NULL;
+
+	if (!n)
+		return TAGTSO_REFUSED_FORM;
+	if (!island)
+		return no_place(job, tagtso_island_bytes(TAGTSO_LOOP_CODE, n));
+	if (!tagtso_loop_encode(&loop, words, n, relaxed, scratch_regs, pc, (uintptr_t)island->code))
+		return TAGTSO_REFUSED_FORM;
+	place_island(job->code, pc, loop.ncode, n);
+	memcpy(island->code, loop.code, loop.ncode * sizeof(*loop.code));
+	memcpy(tagtso_island_orig(island), words, n * sizeof(*words));
+	memcpy(tagtso_island_map(island), loop.map, loop.ncode * sizeof(*loop.map));
+	finish_island(job->code, island);
+	job->island = (uintptr_t)island->code;
+	return TAGTSO_REFUSED_NOT;
+}
+
+/* The word at pc is the load-exclusive, or branches to an island that has it. */
+static enum tagtso_refusal prepare_loop(struct job *job, uint64_t pc)
+{
+	const struct tagtso_island *island = island_of_word(pc, job->old);
+	bool first = !island || (job->move && island->norig == 1);
+	enum tagtso_refusal refused;
+
+	/* Acquire: pairs with the handler's release: the words behind were there when the island was run. */
+	job->arming = first || (island->norig == 1 && atomic_load_explicit(&job->site->ready, memory_order_acquire) !=
+	                                                      tagtso_site_armed((uintptr_t)island->code));
+	job->new = job->old;
+	if (job->arming && !first)
+		return TAGTSO_REFUSED_NOT;
+	refused = first ? write_first(job, pc) : write_loop(job, pc);
+	if (!refused)
+		job->new = tagtso_form_branch(pc, job->island);
+	return refused;
+}
+
+/* ---- one site, up to the word itself, again ---- */
+
 /* The island that the site has already for itself, if it is still there and of the form asked for: code that was
  * recycled came back as it was. Nothing is known of the words around it, so a stretch is not used again. */
 static bool find_island(struct job *job)
@@ -441,6 +533,8 @@ static enum tagtso_refusal prepare(struct job *job)
 	}
 	if (!decoders_agree(site, pc))
 		return TAGTSO_REFUSED_CAPSTONE;
+	if (tagtso_loop_begins_with(&site->op))
+		return prepare_loop(job, pc);
 	if ((job->move || !find_island(job)) && (refused = write_island(job, pc)))
 		return refused;
 	job->new = tagtso_form_branch(pc, job->island);

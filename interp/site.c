@@ -12,6 +12,7 @@
 
 #include "alloc/window.h"
 #include "decode.h"
+#include "loop.h"
 
 #ifdef __aarch64__
 #include <sys/syscall.h>
@@ -174,7 +175,7 @@ enum tagtso_form tagtso_site_wanted(const struct tagtso_site *site, const struct
 
 	if (form == TAGTSO_FORM_MIXED || (!local && !shared))
 		return form;
-	if (local && shared)
+	if ((local && shared) || tagtso_loop_begins_with(&site->op))
 		return TAGTSO_FORM_MIXED;
 	return want == form || form == TAGTSO_FORM_EMITTED || may_flip(site, h) ? want : TAGTSO_FORM_MIXED;
 }

@@ -22,8 +22,10 @@ enum tagtso_form {
 /* Keyed by (pc, op.word); never freed, since a handler may hold it. One cache line. */
 struct tagtso_site {
 	_Alignas(64) _Atomic uint64_t pc; /* 0 = unused; written once, before the site can be found */
-	_Atomic uint32_t ready; /* 1 when the site can be found; release-written by the inserter, acquire-read by all */
-	_Atomic uint8_t form;   /* enum tagtso_form in force; written by the patcher only */
+	/* 0: cannot be found yet; release-written by the inserter, acquire-read by all. Of a load-exclusive: where it trapped last, if that was in the island that
+	 * it has first (tagtso_site_armed()), else 1; handlers and the patcher. */
+	_Atomic uint32_t ready;
+	_Atomic uint8_t form; /* enum tagtso_form in force; written by the patcher only */
 	_Atomic uint8_t
 		wanted; /* enum tagtso_form asked for; != form while a request is under way; written by handlers */
 	_Atomic uint8_t changes; /* times one form replaced another, EMITTED not counted; patcher only */
@@ -37,6 +39,12 @@ struct tagtso_site {
 		since; /* when the score was begun or last halved, in ms; 0 = not yet; handlers and the patcher */
 };
 _Static_assert(sizeof(struct tagtso_site) == 64, "one cache line");
+
+/* What `ready` is for an island with that code: never 0 or 1, since code of islands is aligned to 32 bytes. */
+static inline uint32_t tagtso_site_armed(uint64_t code)
+{
+	return (uint32_t)(code >> 4) | 2;
+}
 
 /* When a site's score asks for another form. */
 struct tagtso_hysteresis {

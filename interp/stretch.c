@@ -24,6 +24,7 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "branch.h"
 #include "decode.h"
 
 /* What a word is to a stretch. */
@@ -43,17 +44,6 @@ enum kind {
 static int64_t signed_field(uint32_t word, unsigned low, unsigned width)
 {
 	return (int64_t)((uint64_t)word << (64 - low - width)) >> (64 - width);
-}
-
-static bool is_conditional(uint32_t word)
-{
-	return (word & 0xff000010) == 0x54000000 ||
-	       (word & 0x7c000000) == 0x34000000; /* B.cond; CBZ, CBNZ, TBZ, TBNZ */
-}
-
-static bool is_test_branch(uint32_t word)
-{
-	return (word & 0x7e000000) == 0x36000000;
 }
 
 /* NOP; DMB; CFINV, XAFLAG, AXFLAG; MRS and MSR of NZCV, FPCR, FPSR. */
@@ -100,7 +90,7 @@ static enum kind kind_of(uint32_t word, struct tagtso_memop *op)
 		return (word & 0x1f000000) == 0x10000000 ? STAYS : COPIED; /* ADR, ADRP */
 	case 10:
 	case 11:
-		if (is_conditional(word))
+		if (tagtso_branch_is_conditional(word))
 			return BRANCH;
 		if (tagtso_form_is_branch(word))
 			return JUMP;
@@ -120,25 +110,6 @@ static enum kind kind_of(uint32_t word, struct tagtso_memop *op)
 	}
 }
 
-/* In instructions, from the branch. */
-static int64_t branch_distance(uint32_t word)
-{
-	if (tagtso_form_is_branch(word))
-		return signed_field(word, 0, 26);
-	return is_test_branch(word) ? signed_field(word, 5, 14) : signed_field(word, 5, 19);
-}
-
-static uint32_t with_distance(uint32_t word, int64_t distance)
-{
-	uint32_t d = (uint32_t)distance;
-
-	if (tagtso_form_is_branch(word))
-		return 0x14000000 | (d & 0x03ffffff);
-	if (is_test_branch(word))
-		return (word & ~UINT32_C(0x0007ffe0)) | (d & 0x3fff) << 5;
-	return (word & ~UINT32_C(0x00ffffe0)) | (d & 0x7ffff) << 5;
-}
-
 enum tagtso_flow tagtso_stretch_flow(uint32_t word, int64_t *distance)
 {
 	bool jump = tagtso_form_is_branch(word);
@@ -146,9 +117,9 @@ enum tagtso_flow tagtso_stretch_flow(uint32_t word, int64_t *distance)
 	/* BL; BR, BLR, RET and relatives */
 	if ((word & 0xfc000000) == 0x94000000 || (word & 0xfe000000) == 0xd6000000)
 		return TAGTSO_FLOW_AWAY;
-	if (!jump && !is_conditional(word))
+	if (!jump && !tagtso_branch_is_conditional(word))
 		return TAGTSO_FLOW_ON;
-	*distance = branch_distance(word);
+	*distance = tagtso_branch_distance(word);
 	return jump ? TAGTSO_FLOW_JUMP : TAGTSO_FLOW_BRANCH;
 }
 
@@ -197,7 +168,7 @@ static bool take(struct tagtso_stretch *s, struct queue *q, unsigned i, struct t
 	s->taken[i] = true;
 	s->kind[i] = (uint8_t)kind;
 	if (kind == BRANCH || kind == JUMP)
-		reach(s, q, i + branch_distance(s->words[i]));
+		reach(s, q, i + tagtso_branch_distance(s->words[i]));
 	if (kind != JUMP)
 		reach(s, q, i + 1);
 	return true;
@@ -210,7 +181,7 @@ static bool is_taken(const struct tagtso_stretch *s, int64_t index)
 
 static int64_t target_of(const struct tagtso_stretch *s, unsigned i)
 {
-	return i + (s->kind[i] == BRANCH || s->kind[i] == JUMP ? branch_distance(s->words[i]) : 0);
+	return i + (s->kind[i] == BRANCH || s->kind[i] == JUMP ? tagtso_branch_distance(s->words[i]) : 0);
 }
 
 static bool leads_on(const struct tagtso_stretch *s, const bool *leads, unsigned i)
@@ -564,7 +535,7 @@ static void meet(struct cache *cache, const struct cache *other)
 /* The target is filled in when all instructions have their places. */
 static void put_branch(struct encoder *e)
 {
-	int64_t target = e->i + branch_distance(e->s->words[e->i]);
+	int64_t target = e->i + tagtso_branch_distance(e->s->words[e->i]);
 
 	e->fixes[e->nfixes++] = (struct fix){ .at = e->s->ncode, .from = e->i, .target = (int32_t)target };
 	put(e, e->s->words[e->i]);
@@ -664,7 +635,7 @@ static void put_entrance(struct encoder *e)
 		s->enter[e->i] = s->at[e->i];
 		return;
 	}
-	put(e, with_distance(0x14000000, (int64_t)s->at[e->i] - (int64_t)s->ncode));
+	put(e, tagtso_branch_with_distance(0x14000000, (int64_t)s->at[e->i] - (int64_t)s->ncode));
 }
 
 /* Branches get their distances; those that leave the stretch do it by a B behind it, which reaches further. */
@@ -675,7 +646,7 @@ static void fix_branches(struct encoder *e)
 		struct tagtso_stretch *s = e->s;
 		unsigned to = is_taken(s, f->target) ? s->at[f->target] : s->ncode;
 
-		s->code[f->at] = with_distance(s->code[f->at], (int64_t)to - f->at);
+		s->code[f->at] = tagtso_branch_with_distance(s->code[f->at], (int64_t)to - f->at);
 		if (to == s->ncode)
 			put_exit(e, f->target);
 	}

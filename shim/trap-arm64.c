@@ -20,6 +20,7 @@
 #include "../interp/decode.h"
 #include "../interp/exec.h"
 #include "../interp/island.h"
+#include "../interp/loop.h"
 #include "../interp/monitor.h"
 #include "../interp/outofline.h"
 #include "../interp/patch.h"
@@ -207,6 +208,10 @@ static INLINE void score(struct trap *t, enum tagtso_order order)
 		tagtso_owner_give_up(t->va); /* native code is not rewritten; what is shared it may access as it is */
 	if (!t->generated || atomic_load_explicit(&site->refused, memory_order_relaxed))
 		return;
+	/* Release: pairs with prepare_loop(): before this thread came there the block was written. */
+	if (t->island && form == TAGTSO_FORM_EMITTED && tagtso_loop_begins_with(t->op))
+		atomic_store_explicit(&site->ready, tagtso_site_armed((uintptr_t)t->island->code),
+		                      memory_order_release);
 	uint8_t want = wanted_form(site, form);
 	/* It has its form, but trapped where it was emitted: code that was recycled came back as it was. */
 	bool lost = form != TAGTSO_FORM_EMITTED && want == form && !t->island;

@@ -143,6 +143,8 @@ static void touched_plainly(struct granule *g)
 	g->whole_plain++;
 }
 
+enum { LOOP_BYTES = 256 }; /* from the load-exclusive to the store-exclusive of one loop */
+
 /* ---- program order of one thread ------------------------------------------------------------------------------------ */
 
 static bool is_atomic(const struct insn *insn)
@@ -200,11 +202,21 @@ static bool continues(const struct thread *t, const struct insn *insn, const str
 	return is_atomic(insn) && pending->parts && !pending->full && pending->part[0].granule == g;
 }
 
+/* A loop of exclusives goes round: its store failed, and its load, not far before it, comes again. That it did fail cannot be seen from here. */
+static bool goes_round(const struct thread *t, const struct insn *insn, const struct granule *g)
+{
+	const struct pending *pending = &t->pending;
+	bool load = insn->op.cls == TAGTSO_LOAD_EX || insn->op.cls == TAGTSO_LOAD_EX_PAIR;
+
+	return load && pending->parts && pending->insn->excludes && pending->part[0].granule == g &&
+	       insn->pc < pending->insn->pc && pending->insn->pc - insn->pc < LOOP_BYTES;
+}
+
 static void begin(struct thread *t, const struct insn *insn, const struct granule *g)
 {
 	t->stored_before = t->stored;
 	t->loaded_before = t->loaded;
-	if (continues(t, insn, g)) {
+	if (continues(t, insn, g) || goes_round(t, insn, g)) {
 		t->pending.parts = 0; /* judged with what follows, which began with it */
 		return;
 	}

@@ -29,7 +29,8 @@ enum {
 	RET = 0xd65f03c0,
 };
 static const struct tagtso_scratch scratch = { .a = 8, .b = 9 };
-static uint32_t *code; /* CODE bytes, then ISLANDS bytes of island space */
+_Atomic bool tagtso_active; /* what the shim has, for the interpreter: here nobody owns anything */
+static uint32_t *code;      /* CODE bytes, then ISLANDS bytes of island space */
 
 static void write_code(unsigned at, uint32_t first, uint32_t second)
 {
@@ -700,6 +701,138 @@ START_TEST(a_loop_moves_into_the_island)
 }
 END_TEST
 
+/* ---- LL/SC loops ---- */
+
+enum {
+	LDXR_X2_X0 = 0xc85f7c02,
+	ADD_X2_X2_X1 = 0x8b010042,
+	ADD_X9_X2_X1 = 0x8b010049, /* a scratch register */
+	STXR_W3_X2_X0 = 0xc8037c02,
+	CBNZ_W3 = 0x35000003,
+};
+
+static uint32_t cbnz_w3(int distance)
+{
+	return CBNZ_W3 | (uint32_t)(distance & 0x7ffff) << 5;
+}
+
+/* *x0 += x1 */
+static uint64_t add_by_loop(uint64_t *word, uint64_t n)
+{
+	return run_block(word, n);
+}
+
+/* The site's first island has the load-exclusive alone; the handler says that the code was run by way of it. */
+static void arm(unsigned at, struct tagtso_site *site)
+{
+	ask(site, TAGTSO_FORM_MIXED);
+	ck_assert_uint_eq(site->form, TAGTSO_FORM_EMITTED);
+	ck_assert_uint_eq(code[at] >> 26, 5);
+	ck_assert_ptr_null(stretch_of(at));
+	ask(site, TAGTSO_FORM_MIXED); /* by a thread that trapped elsewhere */
+	ck_assert_ptr_null(stretch_of(at));
+	atomic_store(&site->ready, tagtso_site_armed(pc_of(at) + ((uint64_t)(code[at] & 0x03ffffff) << 2)));
+}
+
+static void give_loop(unsigned at, struct tagtso_site *site)
+{
+	arm(at, site);
+	ask(site, TAGTSO_FORM_MIXED);
+	ck_assert_uint_eq(site->form, TAGTSO_FORM_MIXED);
+	ck_assert(branches_to_island_of(at, site));
+	ck_assert_ptr_nonnull(stretch_of(at));
+}
+
+START_TEST(a_loop_of_exclusives_runs_in_the_island)
+{
+	const uint32_t block[] = { LDXR_X2_X0, ADD_X2_X2_X1, STXR_W3_X2_X0, cbnz_w3(-3), MOV_X0_X2, RET };
+	struct tagtso_site *site = site_at(0, LDXR_X2_X0);
+	uint64_t word = 5;
+
+	write_block(block, 6);
+	arm(0, site);
+	ck_assert_uint_eq(add_by_loop(&word, 3), 8);
+	ask(site, TAGTSO_FORM_MIXED);
+	ck_assert(branches_to_island_of(0, site));
+	ck_assert_ptr_nonnull(stretch_of(0));
+	ck_assert_uint_eq(stretch_of(0)->norig, 4);
+	for (unsigned i = 1; i <= 100; i++)
+		ck_assert_uint_eq(add_by_loop(&word, 3), 8 + 3 * i);
+	ask(site, TAGTSO_FORM_EMITTED);
+	ck_assert_uint_eq(code[0], LDXR_X2_X0);
+	ck_assert_uint_eq(add_by_loop(&word, 3), 8 + 303);
+}
+END_TEST
+
+START_TEST(a_recycled_loop_is_run_before_its_words_are_believed)
+{
+	const uint32_t block[] = { LDXR_X2_X0, ADD_X2_X2_X1, STXR_W3_X2_X0, cbnz_w3(-3), MOV_X0_X2, RET };
+	struct tagtso_site *site = site_at(0, LDXR_X2_X0);
+	uint64_t word = 5;
+
+	write_block(block, 6);
+	give_loop(0, site);
+	ck_assert_uint_eq(add_by_loop(&word, 3), 8);
+	/* its first word is there, the others are still those of before */
+	write_code(0, LDXR_X2_X0, ADD_X2_X2_X1);
+	atomic_store(&site->form, TAGTSO_FORM_EMITTED);
+	arm(0, site);
+	write_code(1, 0x91000442, STXR_W3_X2_X0); /* add x2, x2, #1 */
+	ck_assert_uint_eq(add_by_loop(&word, 3), 9);
+	ask(site, TAGTSO_FORM_MIXED);
+	ck_assert_ptr_nonnull(stretch_of(0));
+	ck_assert_uint_eq(add_by_loop(&word, 3), 10);
+}
+END_TEST
+
+START_TEST(a_loop_of_exclusives_that_cannot_move_stays)
+{
+	const uint32_t uses_scratch[] = { LDXR_X2_X0, ADD_X9_X2_X1, STXR_W3_X2_X0, cbnz_w3(-3), RET };
+	const uint32_t accesses[] = { LDXR_X2_X0, LDR_X3_X0_8, STXR_W3_X2_X0, cbnz_w3(-3), RET };
+	const uint32_t endless[] = { LDXR_X2_X0, RET, RET, RET, RET };
+	const uint32_t *const blocks[] = { uses_scratch, accesses, endless };
+
+	for (unsigned i = 0; i < 3; i++) {
+		struct tagtso_site *site = site_at(8 * i, LDXR_X2_X0);
+
+		memcpy(code + 8 * i, blocks[i], 5 * sizeof(uint32_t));
+		arm(8 * i, site);
+		ask(site, TAGTSO_FORM_MIXED);
+		ck_assert_uint_eq(site->refused, TAGTSO_REFUSED_FORM);
+		ck_assert_uint_eq(site->form, TAGTSO_FORM_EMITTED);
+		ck_assert_ptr_null(stretch_of(8 * i));
+	}
+}
+END_TEST
+
+static void *run_additions(void *arg)
+{
+	for (unsigned i = 0; i < 20000; i++)
+		add_by_loop(arg, 1);
+	return NULL;
+}
+
+START_TEST(threads_that_add_by_a_loop_lose_nothing_while_its_form_changes)
+{
+	const uint32_t block[] = { LDXR_X2_X0, ADD_X2_X2_X1, STXR_W3_X2_X0, cbnz_w3(-3), MOV_X0_X2, RET };
+	struct tagtso_site *site = site_at(0, LDXR_X2_X0);
+	pthread_t threads[2];
+	uint64_t word = 0;
+
+	write_block(block, 6);
+	for (unsigned i = 0; i < 2; i++)
+		pthread_create(&threads[i], NULL, run_additions, &word);
+	for (unsigned i = 0; i < 200; i++) {
+		give_loop(0, site);
+		ask(site, TAGTSO_FORM_EMITTED);
+	}
+	for (unsigned i = 0; i < 2; i++)
+		pthread_join(threads[i], NULL);
+	ck_assert_uint_eq(word, 40000);
+	ck_assert_uint_eq(TAGTSO_STAT(rewrites_refused), 0);
+}
+END_TEST
+
 START_TEST(an_old_stretch_is_retired_when_there_is_a_new_one)
 {
 	static const uint32_t block[] = { LDR_X2_X0, LDR_X3_X0_8, ADD_X0_X2_X3, RET };
@@ -1122,6 +1255,10 @@ int main(void)
 	tcase_add_test(tc, a_branch_of_the_emulator_is_not_mistaken_for_ours);
 	tcase_add_test(tc, recycled_code_that_comes_back_is_led_to_its_island_again);
 	tcase_add_test(tc, an_instruction_without_a_form_is_refused_for_good);
+	tcase_add_test(tc, a_loop_of_exclusives_runs_in_the_island);
+	tcase_add_test(tc, a_recycled_loop_is_run_before_its_words_are_believed);
+	tcase_add_test(tc, a_loop_of_exclusives_that_cannot_move_stays);
+	tcase_add_test(tc, threads_that_add_by_a_loop_lose_nothing_while_its_form_changes);
 	tcase_add_test(tc, a_site_whose_copy_of_the_instruction_was_damaged_is_refused);
 	tcase_add_test(tc, without_island_space_a_site_stays_as_emitted);
 	tcase_add_test(tc, code_that_is_not_registered_is_not_touched);
