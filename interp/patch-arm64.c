@@ -421,7 +421,8 @@ static unsigned read_loop(const struct job *job, uint64_t pc, uint32_t words[TAG
 	for (unsigned i = 1; i < n; i++) {
 		uint64_t at = pc + 4 * (uint64_t)i, target = tagtso_form_target(at, words[i]);
 
-		if (tagtso_decode(words[i], &op) && !tagtso_opinion_agrees(&opinion, &op, at))
+		if (tagtso_decode(words[i], &op) && op.cls != TAGTSO_PREFETCH &&
+		    !tagtso_opinion_agrees(&opinion, &op, at))
 			return 0;
 		if (target && tagtso_code_island(target)) /* an access that is rewritten: not without its island */
 			return 0;

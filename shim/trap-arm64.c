@@ -355,6 +355,11 @@ static bool is_store_exclusive(unsigned cls)
 	return cls == TAGTSO_STORE_EX || cls == TAGTSO_STORE_EX_PAIR;
 }
 
+static bool is_exclusive(unsigned cls)
+{
+	return is_load_exclusive(cls) || is_store_exclusive(cls);
+}
+
 /* False if the instruction has got an island of its own since, in another form: in a loop it would trap here each time. */
 static bool is_still_here(const struct trap *t)
 {
@@ -364,12 +369,14 @@ static bool is_still_here(const struct trap *t)
 }
 
 /* In an island the next instruction may be there too. All registers are as the island's code expects them: the
- * interpreter writes those that the instruction writes, and no scratch register is among them (form.h). */
+ * interpreter writes those that the instruction writes, and no scratch register is among them (form.h). After an exclusive, which stands for more than itself, the
+ * thread is in the emitted code. */
 static INLINE void go_on(struct trap *t)
 {
-	uint64_t pc = t->island && t->frame.uc->uc_mcontext.pc == t->pc + 4 && is_still_here(t)
-	                      ? tagtso_island_resume(t->island, t->island_pc)
-	                      : 0;
+	uint64_t pc =
+		t->island && !is_exclusive(t->op->cls) && t->frame.uc->uc_mcontext.pc == t->pc + 4 && is_still_here(t)
+			? tagtso_island_resume(t->island, t->island_pc)
+			: 0;
 
 	if (pc)
 		t->frame.uc->uc_mcontext.pc = pc;
@@ -448,7 +455,7 @@ static enum outcome access_granule(struct trap *t, uint64_t va, unsigned me)
 
 	if (!tag)
 		return SERVED; /* unmapped meanwhile: executing it again tells the truth */
-	if (is_load_exclusive(cls) || is_store_exclusive(cls) || writes_monitored(t, va))
+	if (is_exclusive(cls) || writes_monitored(t, va))
 		return access_monitored(t, va, tag);
 	return access_tagged(t, t->op, va, tag);
 }
