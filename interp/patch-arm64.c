@@ -683,6 +683,8 @@ static void finish(struct job *job)
 		say_job(job, from);
 	if (job->refused) {
 		refuse(job);
+	} else if (job->arming && from != TAGTSO_FORM_EMITTED && tagtso_loop_begins_with(&site->op)) {
+		set_form(site, TAGTSO_FORM_EMITTED, 0); /* a recycled loop begins anew */
 	} else if (job->arming) {
 		give_up(site); /* until it traps again */
 	} else {

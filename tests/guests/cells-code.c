@@ -46,6 +46,9 @@ SNIPPET(add_cas, "1:", "ldr x3, [x0]",
         "2:\tmov x4, x3\n\tadd x5, x3, #1\n\tcasal x3, x5, [x0]\n\tcmp x3, x4\n\tb.ne 2b\n\tsubs x1, x1, #1\n\tb.ne 1b")
 SNIPPET(add_llsc, "1:", "ldaxr x3, [x0]",
         "add x3, x3, #1\n\tstlxr w4, x3, [x0]\n\tcbnz w4, 1b\n\tsubs x1, x1, #1\n\tb.ne 1b")
+/* With a load of what others use too between the loops, for which nothing in the code orders it. */
+SNIPPET(add_llsc_load, "1:", "ldaxr x3, [x0]",
+        "add x3, x3, #1\n\tstlxr w4, x3, [x0]\n\tcbnz w4, 1b\n\tldr x5, [x0, #64]\n\tsubs x1, x1, #1\n\tb.ne 1b")
 SNIPPET(add_plain, "1:", "ldr x3, [x0]", "add x3, x3, #1\n\tstr x3, [x0]\n\tsubs x1, x1, #1\n\tb.ne 1b")
 /* The same on two words, the second plus seven: a compare-and-swap that stores back what it read when the comparison fails. */
 SNIPPET(add_pair,

@@ -57,7 +57,7 @@ static void hammer_cas(void)
 static void hammer_llsc(void)
 {
 	for (unsigned threads = 2; threads <= 8; threads *= 2)
-		hammer(threads, 1000, &snippet_add_llsc, &snippet_add_llsc, &snippet_add_llsc);
+		hammer(threads, 1000, &snippet_add_llsc_load, &snippet_add_llsc, &snippet_add_llsc_load);
 }
 
 static void hammer_all(void)

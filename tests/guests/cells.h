@@ -62,9 +62,9 @@ struct snippet {
 extern const struct snippet snippet_ldr, snippet_str, snippet_ldrb, snippet_strh, snippet_ldp, snippet_stp,
 	snippet_ldr_q, snippet_str_q, snippet_ldr_post, snippet_str_pre, snippet_ldr_reg, snippet_ld1_lane,
 	snippet_ld1r, snippet_ldadd, snippet_swpa, snippet_casal, snippet_caspal, snippet_stlr, snippet_ldapr,
-	snippet_llsc, snippet_add_ldadd, snippet_add_cas, snippet_add_llsc, snippet_add_pair, snippet_add_plain,
-	snippet_produce, snippet_consume, snippet_ld2, snippet_st2, snippet_sve_load, snippet_ldr_str,
-	snippet_ldr_ldadd, snippet_zva, snippet_copy, snippet_fill, snippet_sum, snippet_write_twins,
+	snippet_llsc, snippet_add_ldadd, snippet_add_cas, snippet_add_llsc, snippet_add_llsc_load, snippet_add_pair,
+	snippet_add_plain, snippet_produce, snippet_consume, snippet_ld2, snippet_st2, snippet_sve_load,
+	snippet_ldr_str, snippet_ldr_ldadd, snippet_zva, snippet_copy, snippet_fill, snippet_sum, snippet_write_twins,
 	snippet_read_twins, snippet_write_twins_q, snippet_read_twins_q;
 
 /* A copy of a snippet. Called as fn(pointer, a, b). */

@@ -775,7 +775,7 @@ START_TEST(a_recycled_loop_is_run_before_its_words_are_believed)
 	ck_assert_uint_eq(add_by_loop(&word, 3), 8);
 	/* its first word is there, the others are still those of before */
 	write_code(0, LDXR_X2_X0, ADD_X2_X2_X1);
-	atomic_store(&site->form, TAGTSO_FORM_EMITTED);
+	ck_assert_uint_eq(site->form, TAGTSO_FORM_MIXED);
 	arm(0, site);
 	write_code(1, 0x91000442, STXR_W3_X2_X0); /* add x2, x2, #1 */
 	ck_assert_uint_eq(add_by_loop(&word, 3), 9);
