@@ -443,7 +443,7 @@ static enum tagtso_refusal write_first(struct job *job, uint64_t pc)
 	                    scratch_regs);
 	finish_island(job->code, island);
 	job->island = (uintptr_t)island->code;
-	atomic_store_explicit(&job->site->ready, 1, memory_order_relaxed); /* it has not been run */
+	atomic_store_explicit(&job->site->ready, 1, memory_order_release); /* it has not been run */
 	return TAGTSO_REFUSED_NOT;
 }
 
