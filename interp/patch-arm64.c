@@ -323,16 +323,16 @@ static enum tagtso_refusal no_place(struct job *job, unsigned bytes)
 	return TAGTSO_REFUSED_FULL;
 }
 
-static enum tagtso_refusal write_barrier(struct job *job)
+/* An island that has one word of the emulator's, the one at job->pc, and no more. */
+static enum tagtso_refusal write_alone(struct job *job, uint32_t word)
 {
 	struct tagtso_island *island = place_island(job->code, job->pc, 2, 1);
 
 	if (!island)
 		return no_place(job, tagtso_island_bytes(2, 1));
-	tagtso_island_write(
-		island, job->barrier,
-		(uint32_t[]){ job->barrier, tagtso_form_branch((uintptr_t)(island->code + 1), job->pc + 4) },
-		scratch_regs);
+	tagtso_island_write(island, word,
+	                    (uint32_t[]){ word, tagtso_form_branch((uintptr_t)(island->code + 1), job->pc + 4) },
+	                    scratch_regs);
 	finish_island(job->code, island);
 	job->island = (uintptr_t)island->code;
 	return TAGTSO_REFUSED_NOT;
@@ -373,7 +373,7 @@ static enum tagtso_refusal prepare_pair(struct job *job)
 	}
 	if (!decoders_agree(job->site, job->pc + 4))
 		return TAGTSO_REFUSED_CAPSTONE;
-	refused = job->arming ? write_barrier(job) : write_pair(job);
+	refused = job->arming ? write_alone(job, job->barrier) : write_pair(job);
 	if (!refused)
 		job->new = tagtso_form_branch(job->pc, job->island);
 	return refused;
@@ -430,23 +430,6 @@ static unsigned read_loop(const struct job *job, uint64_t pc, uint32_t words[TAG
 	return n;
 }
 
-/* The island with the load-exclusive alone. */
-static enum tagtso_refusal write_first(struct job *job, uint64_t pc)
-{
-	uint32_t word = job->site->op.word;
-	struct tagtso_island *island = place_island(job->code, pc, 2, 1);
-
-	if (!island)
-		return no_place(job, tagtso_island_bytes(2, 1));
-	tagtso_island_write(island, word,
-	                    (uint32_t[]){ word, tagtso_form_branch((uintptr_t)(island->code + 1), pc + 4) },
-	                    scratch_regs);
-	finish_island(job->code, island);
-	job->island = (uintptr_t)island->code;
-	atomic_store_explicit(&job->site->ready, 1, memory_order_release); /* it has not been run */
-	return TAGTSO_REFUSED_NOT;
-}
-
 static enum tagtso_refusal write_loop(struct job *job, uint64_t pc)
 {
 	bool relaxed = job->form == TAGTSO_FORM_RELAXED;
@@ -482,7 +465,9 @@ static enum tagtso_refusal prepare_loop(struct job *job, uint64_t pc)
 	job->new = job->old;
 	if (job->arming && !first)
 		return TAGTSO_REFUSED_NOT;
-	refused = first ? write_first(job, pc) : write_loop(job, pc);
+	refused = first ? write_alone(job, job->site->op.word) : write_loop(job, pc);
+	if (first && !refused)
+		atomic_store_explicit(&job->site->ready, 1, memory_order_release); /* it has not been run */
 	if (!refused)
 		job->new = tagtso_form_branch(pc, job->island);
 	return refused;
