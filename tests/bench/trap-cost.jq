@@ -3,7 +3,8 @@
 #
 # in: the lines of `trap_cost count`, slurped. $counts[0]: the file of the count plugin. $timed: the lines of `trap_cost time`, or none.
 
-($counts[0].runs | map({key: .label, value: .}) | from_entries) as $run
+# Of runs with the same label, what was not disturbed by the shim's own thread or by other programs: the least.
+($counts[0].runs | group_by(.label) | map({key: .[0].label, value: {all: {total: map(.all.total) | min}, other: {svc: map(.other.svc) | min}}}) | from_entries) as $run
 | ($timed | map({key: "\(.row)", value: .}) | from_entries) as $time
 | .[0] as $n
 # Per access: what the calls cost beyond the same calls where nothing traps. sigreturn is the only system call that is not the shim's.

@@ -35,6 +35,7 @@ enum {
 	TRAPS = 500, /* of one measurement */
 	FRESH = 256, /* sites of one measurement of first sight */
 	STRIDE = 64, /* bytes of code from one site to the next */
+	REPEATS = 3, /* of a measurement of instructions: the least counts, since other threads are counted too */
 	ROUNDS_MAX = 101,
 	WORDS_MAX = 6,
 	PAGE = 4096,
@@ -241,7 +242,6 @@ static void print_row(const struct row *row, const char *rest)
 
 	printf("{\"row\":%d,\"class\":\"%s\",\"text\":\"%s\",\"instructions\":\"%s\",\"where\":\"%s\"%s}\n",
 	       (int)(row - rows), row->class, row->text, row->instructions, where[row->where], rest);
-	fflush(stdout);
 }
 
 static void time_row(const struct row *row, int rounds)
@@ -297,10 +297,12 @@ static void count_fresh(const struct row *row, char *page)
 
 static void count_row(const struct row *row)
 {
-	if (plain_page(row))
-		count(row, "plain", arena.owned);
-	count(row, "ordered", arena.shared);
-	count(row, "none", arena.unchecked);
+	for (int i = 0; i < REPEATS; i++) {
+		if (plain_page(row))
+			count(row, "plain", arena.owned);
+		count(row, "ordered", arena.shared);
+		count(row, "none", arena.unchecked);
+	}
 	count_fresh(row, plain_page(row) ? arena.owned : arena.shared);
 	print_row(row, "");
 }
@@ -395,7 +397,8 @@ int main(int argc, char **argv)
 		fprintf(stderr, "trap_cost: one page is not owned, or the other is not shared\n");
 		return 1;
 	}
-	fresh_code(&rows[0]); /* from here on nothing is mapped while something is counted */
+	fresh_code(&rows[0]); /* from here on nothing is mapped while something is counted, */
+	setvbuf(stdout, NULL, _IOFBF, (size_t)64 * KIB); /* and nobody who reads the output works meanwhile */
 	if (counted)
 		count_bare();
 	for (int i = 0; i < NROWS; i++) {
