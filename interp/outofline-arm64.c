@@ -257,7 +257,15 @@ static bool leave_slot(const struct place *p, ucontext_t *uc)
 	return words != 0;
 }
 
-bool tagtso_outofline_leave(ucontext_t *uc, bool *finished, struct tagtso_monitor *monitor)
+static bool has_address(const siginfo_t *info)
+{
+	int signo = info->si_signo;
+
+	return info->si_code > 0 &&
+	       (signo == SIGSEGV || signo == SIGBUS || signo == SIGILL || signo == SIGTRAP || signo == SIGFPE);
+}
+
+bool tagtso_outofline_leave(ucontext_t *uc, siginfo_t *info, bool *finished, struct tagtso_monitor *monitor)
 {
 	uint64_t pc = uc->uc_mcontext.pc;
 
@@ -267,6 +275,8 @@ bool tagtso_outofline_leave(ucontext_t *uc, bool *finished, struct tagtso_monito
 
 	*finished = p->words ? leave_loop(p, uc) : leave_slot(p, uc);
 	restore_checks(uc, p->tco);
+	if (info && has_address(info) && (uint64_t)info->si_addr == pc)
+		info->si_addr = (void *)uc->uc_mcontext.pc;
 	if (monitor && p->words)
 		monitor->held = false;
 	else if (monitor)

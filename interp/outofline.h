@@ -3,6 +3,7 @@
 #ifndef TAGTSO_INTERP_OUTOFLINE_H
 #define TAGTSO_INTERP_OUTOFLINE_H
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <ucontext.h>
@@ -46,7 +47,8 @@ static inline bool tagtso_outofline_holds(uint64_t pc)
  * with a real fault to deliver; tag checks are as before. True if it was in a slot.
  * In a loop: to where the code left it (*finished), else to the same place of the loop itself.
  * A sequence of MOPS that has moved to another kind of core is begun again by the kernel: *finished, at its prologue.
+ * *info, NULL if there is none, has the address of the instruction where the signal is one that gives it (GCSSTR and LDRAA fault so).
  * *monitor is what the slot kept, NULL if nobody asks: a monitor that is not asked for is open. */
-bool tagtso_outofline_leave(ucontext_t *uc, bool *finished, struct tagtso_monitor *monitor);
+bool tagtso_outofline_leave(ucontext_t *uc, siginfo_t *info, bool *finished, struct tagtso_monitor *monitor);
 
 #endif

@@ -125,7 +125,7 @@ static struct kernel_sigaction read_theirs(int signo)
 
 /* --- signals that are not ours --------------------------------------------------------------------------------------- */
 
-static void leave_own_code(ucontext_t *uc)
+static void leave_own_code(ucontext_t *uc, siginfo_t *info)
 {
 	struct tagtso_island *island = tagtso_code_island(uc->uc_mcontext.pc);
 	bool finished;
@@ -133,7 +133,7 @@ static void leave_own_code(ucontext_t *uc)
 	if (island)
 		tagtso_island_leave(island, uc->uc_mcontext.regs);
 	else
-		tagtso_outofline_leave(uc, &finished, NULL);
+		tagtso_outofline_leave(uc, info, &finished, NULL);
 	/* in place of the barriers that are not reached now */
 	__asm__ volatile("dmb ish" ::: "memory");
 }
@@ -143,7 +143,7 @@ static void relay(int signo, siginfo_t *info, void *context)
 	struct kernel_sigaction act = read_theirs(signo);
 	bool counted = tagtso_reclaim_enter_handler(((ucontext_t *)context)->uc_mcontext.pc);
 
-	leave_own_code(context);
+	leave_own_code(context, info);
 	act.handler(signo, info, context); /* one that takes only the number ignores the rest */
 	tagtso_reclaim_leave_handler(counted);
 }

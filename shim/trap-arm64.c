@@ -826,7 +826,7 @@ static void out_of_line(struct trap *t, int signo)
 {
 	bool finished;
 
-	if (!tagtso_outofline_leave(t->frame.uc, &finished, &t->monitor))
+	if (!tagtso_outofline_leave(t->frame.uc, t->info, &finished, &t->monitor))
 		return;
 	if (t->monitor.held && (finished || t->index))
 		follow_from_slot(t, finished);

@@ -137,6 +137,8 @@ int main(int argc, char **argv)
 	}
 	if (!options.class)
 		all_kinds_of_faults();
+	else if (!options.known)
+		usage();
 	if (options.plant == PLANT_NONE && wanted("plant"))
 		plants();
 	if (absent)

@@ -14,6 +14,7 @@ static struct {
 	long only; /* one instance, or -1 */
 	enum plant plant;
 	bool quiet;
+	bool known; /* there is such a class */
 } options = { .count = 2000, .only = -1 };
 
 static unsigned failures;
@@ -104,7 +105,10 @@ static void failed(const char *class, unsigned number, uint32_t word, const char
 
 static bool wanted(const char *class)
 {
-	return !options.class || !strcmp(options.class, class);
+	if (options.class && strcmp(options.class, class) != 0)
+		return false;
+	options.known = true;
+	return true;
 }
 
 /* ---- memory around the access ------------------------------------------------------------------------------------------ */
@@ -264,6 +268,16 @@ static bool same_fault(const struct instance *it, const struct tagtso_fault *a, 
 	return a->signo == b->signo && a->code == b->code && a->address == b->address && !((a->esr ^ b->esr) & mask);
 }
 
+static const char *difference_of_faults(const struct tagtso_fault *a, const struct tagtso_fault *b)
+{
+	static char text[200];
+
+	snprintf(text, sizeof(text), "faults: native %d/%d at %llx esr %llx, interpreted %d/%d at %llx esr %llx",
+	         a->signo, a->code, (unsigned long long)a->address, (unsigned long long)a->esr, b->signo, b->code,
+	         (unsigned long long)b->address, (unsigned long long)b->esr);
+	return text;
+}
+
 static const char *difference(const struct instance *it, const struct outcome *a, const struct outcome *b)
 {
 	static char text[200];
@@ -272,14 +286,8 @@ static const char *difference(const struct instance *it, const struct outcome *a
 		return a->faulted ? "only the native one faulted" : "only the interpreted one faulted";
 	if (a->faulted)
 		count_fault(&a->fault);
-	if (a->faulted && !same_fault(it, &a->fault, &b->fault)) {
-		snprintf(text, sizeof(text),
-		         "faults: native %d/%d at %llx esr %llx, interpreted %d/%d at %llx esr %llx", a->fault.signo,
-		         a->fault.code, (unsigned long long)a->fault.address, (unsigned long long)a->fault.esr,
-		         b->fault.signo, b->fault.code, (unsigned long long)b->fault.address,
-		         (unsigned long long)b->fault.esr);
-		return text;
-	}
+	if (a->faulted && !same_fault(it, &a->fault, &b->fault))
+		return difference_of_faults(&a->fault, &b->fault);
 	for (unsigned i = 0; i < a->after.bytes; i++) {
 		/* What a store that faults leaves of its part in good memory is not defined: nothing is good. */
 		if (a->after.data[i] != b->after.data[i] && !(a->faulted && b->after.data[i] == it->before.data[i])) {

@@ -252,7 +252,7 @@ static void on_signal(int number, siginfo_t *info, void *context)
 		return;
 	}
 	tagtso_frame_init(&frame, uc);
-	if (tagtso_outofline_leave(uc, &finished, NULL)) {
+	if (tagtso_outofline_leave(uc, info, &finished, NULL)) {
 		box->slots += finished;
 		if (!finished)
 			native_fault(box, info, &frame);

@@ -16,7 +16,7 @@ if [ ! -r "$tagtso_top/build/vm.env" ]; then
 fi
 tagtso_cross='' tagtso_sysroot='' tagtso_kernel='' tagtso_guests='' tagtso_plugin_header=''
 # shellcheck disable=SC2034 # for tests/vm/run
-tagtso_image='' tagtso_box64_new='' tagtso_box64_old='' tagtso_qemu_user=''
+tagtso_image='' tagtso_box64_new='' tagtso_box64_old='' tagtso_qemu_user='' tagtso_qemu_new=''
 # shellcheck source=/dev/null
 . "$tagtso_top/build/vm.env"
 export TAGTSO_CACHE
