@@ -184,80 +184,43 @@ struct batch {
 	uint32_t first, n;
 };
 
-enum { NEAR_BATCHES = 4 }; /* how far away is near, in the longest batches */
+/* Where each owner's last batch ended and how long it was: the next adjacent one is twice as long. Advice only; races cost a shorter batch. */
+static _Atomic uint64_t last_end[TAGTSO_TAG_LAST + 1];
+static _Atomic uint32_t last_len[TAGTSO_TAG_LAST + 1];
 
-/* What each owner took last. Advice only; races cost a shorter batch. */
-static struct {
-	_Atomic uint64_t end; /* of the batch */
-	_Atomic uint32_t len;
-	/* by hand-over: the page that was accessed, whose it was, and how many pages around it were asked for */
-	_Atomic uint64_t va;
-	_Atomic uint32_t around;
-	_Atomic unsigned from;
-} last[TAGTSO_TAG_LAST + 1];
-
-static uint32_t within_limit(uint32_t pages)
-{
-	return pages > tagtso_owner_limits.batch ? tagtso_owner_limits.batch : pages;
-}
-
-/* Pages from this one on: twice as many as last time, if it follows what was taken then. */
 static uint32_t batch_want(uint64_t page_va, unsigned me)
 {
-	if (atomic_load_explicit(&last[me].end, memory_order_relaxed) != page_va)
-		return 1;
-	return within_limit(2 * atomic_load_explicit(&last[me].len, memory_order_relaxed));
+	uint32_t len = 1;
+
+	if (atomic_load_explicit(&last_end[me], memory_order_relaxed) == page_va)
+		len = 2 * atomic_load_explicit(&last_len[me], memory_order_relaxed);
+	return len > tagtso_owner_limits.batch ? tagtso_owner_limits.batch : len;
 }
 
 static void batch_note(const struct batch *b, unsigned me)
 {
-	atomic_store_explicit(&last[me].end, b->va + ((uint64_t)b->n << TAGTSO_PAGE_SHIFT), memory_order_relaxed);
-	atomic_store_explicit(&last[me].len, b->n, memory_order_relaxed);
+	atomic_store_explicit(&last_end[me], b->va + ((uint64_t)b->n << TAGTSO_PAGE_SHIFT), memory_order_relaxed);
+	atomic_store_explicit(&last_len[me], b->n, memory_order_relaxed);
 }
 
-/* Pages around this one: twice as many as last time, if that was another page of the same owner nearby, such as of a table that changes hands and is
- * accessed in no order. */
-static uint32_t around_want(uint64_t page_va, unsigned from, unsigned me)
-{
-	uint64_t va = atomic_load_explicit(&last[me].va, memory_order_relaxed),
-		 distance = va < page_va ? page_va - va : va - page_va,
-		 near = (uint64_t)NEAR_BATCHES * tagtso_owner_limits.batch << TAGTSO_PAGE_SHIFT;
-	uint32_t want = 1;
-
-	if (atomic_load_explicit(&last[me].from, memory_order_relaxed) == from && distance && distance <= near)
-		want = within_limit(2 * atomic_load_explicit(&last[me].around, memory_order_relaxed));
-	atomic_store_explicit(&last[me].va, page_va, memory_order_relaxed);
-	atomic_store_explicit(&last[me].around, want, memory_order_relaxed);
-	atomic_store_explicit(&last[me].from, from, memory_order_relaxed);
-	return want;
-}
-
-/* Locks a page that follows. It is like the first: its first granule has one of the tags `from`, and it may still be handed over. */
-static bool batch_lock(uint32_t index, uint64_t va, unsigned from, unsigned handovers)
-{
-	struct tagtso_page *p = &tagtso_window.page[index];
-
-	if (!index || tagtso_window_index(va) != index || !tagtso_page_trylock(p))
-		return false;
-	if (tagtso_window_index(va) == index && (p->flags & TAGTSO_PAGE_REACHED) && p->handovers < handovers &&
-	    (from >> get(tag_view(index)) & 1))
-		return true;
-	tagtso_page_unlock(p);
-	return false;
-}
-
+/* A page that follows is like the first: its first granule has one of the tags `from`, and it may still be handed over. */
 static void batch_grow(struct batch *b, uint32_t want, unsigned from, unsigned handovers)
 {
-	while (b->n < want &&
-	       batch_lock(b->first + b->n, b->va + ((uint64_t)b->n << TAGTSO_PAGE_SHIFT), from, handovers))
-		b->n++;
-}
+	while (b->n < want) {
+		uint32_t index = b->first + b->n;
+		uint64_t va = b->va + ((uint64_t)b->n << TAGTSO_PAGE_SHIFT);
 
-static void batch_grow_down(struct batch *b, uint32_t want, unsigned from, unsigned handovers)
-{
-	while (b->n < want && batch_lock(b->first - 1, b->va - TAGTSO_PAGE_SIZE, from, handovers)) {
-		b->first--;
-		b->va -= TAGTSO_PAGE_SIZE;
+		if (tagtso_window_index(va) != index)
+			return;
+		struct tagtso_page *p = &tagtso_window.page[index];
+
+		if (!tagtso_page_trylock(p))
+			return;
+		if (tagtso_window_index(va) != index || !(p->flags & TAGTSO_PAGE_REACHED) ||
+		    p->handovers >= handovers || !(from >> get(tag_view(index)) & 1)) {
+			tagtso_page_unlock(p);
+			return;
+		}
 		b->n++;
 	}
 }
@@ -320,18 +283,9 @@ static void claim(struct batch *b, unsigned me)
 	batch_unlock(b);
 }
 
-/* Pages that were only near count no hand-over: whose they are, nobody has said by an access, and as many as the accessed ones may change hands are few. */
 static void hand_over(struct batch *b, unsigned from, unsigned me)
 {
-	const uint32_t accessed = b->first, around = around_want(b->va, from, me),
-		       limit = tagtso_owner_limits.handovers;
-
-	batch_grow(b, batch_want(b->va, me), TAGS(from), limit);
-	for (uint32_t k = 0; k < b->n; k++)
-		tagtso_window.page[accessed + k].handovers++;
-	batch_note(b, me);
-	batch_grow(b, around / 2 + 1, TAGS(from), limit);
-	batch_grow_down(b, around, TAGS(from), limit);
+	batch_grow(b, batch_want(b->va, me), TAGS(from), tagtso_owner_limits.handovers);
 	bool all = batch_retag(b, TAGS(from), TAGTSO_TAG_BUSY);
 
 	arrive();
@@ -339,6 +293,9 @@ static void hand_over(struct batch *b, unsigned from, unsigned me)
 		fill(tag_view(b->first), (uint64_t)b->n << TAGTSO_PAGE_SHIFT, me);
 	else
 		batch_retag(b, TAGS(TAGTSO_TAG_BUSY), me);
+	for (uint32_t k = 0; k < b->n; k++)
+		tagtso_window.page[b->first + k].handovers++;
+	batch_note(b, me);
 	TAGTSO_COUNT(handovers);
 	TAGTSO_ADD(handed_pages, b->n);
 	batch_unlock(b);

@@ -72,50 +72,6 @@ static void buffers_move_whole(void)
 	SAME(tag_of(p + WORDS / 2), my_tag(), "the tag of what was written there and read here");
 }
 
-/* A word of each page, in no order. */
-static void table_moves(void)
-{
-	enum { PAGES = 256, STEP = 97 };
-
-	cells_worker_start(&other);
-	uint64_t *p = cells_map(PAGES * PAGE);
-
-	for (unsigned i = 0; i < PAGES; i++)
-		cells_put_on(&other, p + i * PAGE / 8, i);
-	for (unsigned i = 0; i < PAGES; i++)
-		SAME(get(p + i * STEP % PAGES * PAGE / 8), i * STEP % PAGES, "the value");
-	for (unsigned i = 0; i < PAGES; i++)
-		SAME(tag_of(p + i * PAGE / 8), my_tag(), "the tag of what was read here");
-}
-
-/* Two pages go to and fro until they are shared; what lies around them goes with them, and is still the other thread's when that is over. */
-static void neighbours_stay_private(void)
-{
-	enum { PAGES = 64, ROUNDS = 20 };
-
-	cells_worker_start(&other);
-	uint64_t *p = cells_map(PAGES * PAGE), *a = p + 30 * PAGE / 8, *b = p + 33 * PAGE / 8;
-
-	for (unsigned i = 0; i < PAGES; i++)
-		cells_put_on(&other, p + i * PAGE / 8, i);
-	for (unsigned i = 0; i < ROUNDS; i++) {
-		put(a, i);
-		put(b, i);
-		cells_put_on(&other, a, i);
-		cells_put_on(&other, b, i);
-	}
-	SAME(tag_of(a), SHARED, "the tag of the first page that went to and fro");
-	SAME(tag_of(b), SHARED, "the tag of the second");
-	for (unsigned i = 0; i < PAGES; i++) {
-		uint64_t *at = p + i * PAGE / 8;
-
-		if (at == a || at == b)
-			continue;
-		cells_put_on(&other, at, i);
-		SAME(tag_of(at), cells_tag_of_worker(&other), "the tag of a page that only one thread uses");
-	}
-}
-
 /* ---- forms ---- */
 
 static void threshold_zero(void)
@@ -528,10 +484,6 @@ const struct test cells_owners[] = {
 	     GRANULES " TAGTSO_CONFLICTS=3", { "revocations", '=', 3 }, { "revoked_granules", '=', PAGE / GRANULE }),
 	TEST("buffers", "a buffer that one thread fills and another reads is handed over in batches",
 	     buffers_move_whole, NULL, { "traps", '<', 1200 }, { "handovers", '<', 64 }, { "handed_pages", '>', 250 }),
-	TEST("tables", "a table that one thread fills and another reads in no order is handed over in batches",
-	     table_moves, NULL, { "handovers", '<', 64 }, { "handed_pages", '>', 240 }),
-	TEST("neighbours", "pages that lie around others that go to and fro stay private", neighbours_stay_private,
-	     "TAGTSO_PROBES=0", { "handovers", '<', 200 }),
 	TEST("threshold-0", "with TAGTSO_THRESHOLD=0 no site is rewritten", threshold_zero, "TAGTSO_THRESHOLD=0",
 	     { "sites_rewritten", '=', 0 }, { "interpreted_plain", '>', 1000 }),
 	TEST("seldom", "traps that are far apart in time do not add up", seldom, "TAGTSO_DECAY=200",
