@@ -246,10 +246,11 @@ static uint32_t later(uint32_t a, uint32_t b)
  * enough as long as the thread has not come back. */
 static bool passed(const struct thread *a, uint32_t plain_at, uint32_t at)
 {
+	/* The barrier last: a thread that comes back has its barrier's time written before its processor. */
+	bool away = atomic_load(&a->exited) || atomic_load(&a->cpu) < 0, in_kernel = atomic_load(&a->in_kernel);
 	uint32_t barrier = atomic_load(&a->barrier);
 
-	return atomic_load(&a->exited) || atomic_load(&a->cpu) < 0 || barrier > later(plain_at, at) ||
-	       (atomic_load(&a->in_kernel) && barrier > plain_at);
+	return away || barrier > later(plain_at, at) || (in_kernel && barrier > plain_at);
 }
 
 /* The transition has not arrived on the processor of a thread that could access the granule as it was before: its access may have been made before it,
