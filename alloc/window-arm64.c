@@ -893,6 +893,11 @@ int tagtso_window_fork_child(void)
 
 uint64_t tagtso_window_metadata(void)
 {
-	return (uint64_t)leaves * LEAF_ENTRIES * sizeof(uint32_t) +
-	       TAGTSO_STAT(window_peak) / TAGTSO_PAGE_SIZE * sizeof(struct tagtso_page) + nruns * sizeof(struct run);
+	uint64_t bytes =
+		TAGTSO_STAT(window_peak) / TAGTSO_PAGE_SIZE * sizeof(struct tagtso_page) + nruns * sizeof(struct run);
+
+	for (unsigned i = 0; i < leaves; i++)
+		bytes +=
+			tagtso_sys_resident(atomic_load(&tagtso_window.leaf[tops[i]]), LEAF_ENTRIES * sizeof(uint32_t));
+	return bytes;
 }

@@ -15,8 +15,6 @@
 #include "loop.h"
 
 #ifdef __aarch64__
-#include <sys/syscall.h>
-
 #include "alloc/sys.h"
 /* In the emulator's process mmap may be the emulator's own function. */
 static void *reserve(uint64_t bytes)
@@ -24,9 +22,9 @@ static void *reserve(uint64_t bytes)
 	return tagtso_sys_reserve(bytes);
 }
 
-static bool look_at_pages(void *from, uint64_t bytes, unsigned char *resident)
+static uint64_t resident_bytes(void *from, uint64_t bytes)
 {
-	return tagtso_sys(__NR_mincore, from, bytes, resident) == 0;
+	return tagtso_sys_resident(from, bytes);
 }
 #else
 #include <sys/mman.h>
@@ -37,9 +35,16 @@ static void *reserve(uint64_t bytes)
 	return p == MAP_FAILED ? NULL : p;
 }
 
-static bool look_at_pages(void *from, uint64_t bytes, unsigned char *resident)
+static uint64_t resident_bytes(void *from, uint64_t bytes)
 {
-	return mincore(from, bytes, resident) == 0;
+	static unsigned char resident[1 << 20];
+	uint64_t pages = 0, n = bytes / TAGTSO_PAGE_SIZE;
+
+	if (n > sizeof(resident) || mincore(from, bytes, resident))
+		return 0;
+	for (uint64_t i = 0; i < n; i++)
+		pages += resident[i] & 1;
+	return pages * TAGTSO_PAGE_SIZE;
 }
 #endif
 
@@ -209,30 +214,13 @@ uint32_t tagtso_site_count(void)
 	return atomic_load_explicit(&table.count, memory_order_relaxed);
 }
 
-static uint64_t resident_bytes(char *from, uint64_t size)
-{
-	unsigned char resident[256];
-	uint64_t pages = 0;
-
-	for (uint64_t at = 0, step = sizeof(resident) * TAGTSO_PAGE_SIZE; at < size; at += step) {
-		uint64_t bytes = size - at < step ? size - at : step;
-
-		if (!look_at_pages(from + at, bytes, resident))
-			continue;
-		for (uint64_t i = 0; i < bytes / TAGTSO_PAGE_SIZE; i++)
-			pages += resident[i] & 1;
-	}
-	return pages * TAGTSO_PAGE_SIZE;
-}
-
 uint64_t tagtso_site_bytes(void)
 {
 	uint64_t sites = (atomic_load_explicit(&table.taken, memory_order_relaxed) + 1) * sizeof(struct tagtso_site);
 
 	if (!table.index)
 		return 0;
-	return tagtso_page_up(sites) +
-	       resident_bytes((char *)table.index, (uint64_t)table.max * 2 * sizeof(*table.index));
+	return tagtso_page_up(sites) + resident_bytes(table.index, (uint64_t)table.max * 2 * sizeof(*table.index));
 }
 
 bool tagtso_site_valid(const struct tagtso_site *site)

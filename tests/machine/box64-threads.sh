@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# Programs with four threads and more in box64, whose ordering is plain moves, under the preload in enforce: right results in every run. More runs: make check-long.
+# Programs with four threads and more in box64, whose ordering is plain moves, under the preload in enforce: right results in every run. A hundred: tests/machine-long/hundred.sh.
 # test-seconds: 2000
 # shellcheck source=tests/vm/tap.sh
 . "$TAGTSO_TREE/machine/box64.bash"

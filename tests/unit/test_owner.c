@@ -473,7 +473,7 @@ END_TEST
 START_TEST(metadata_is_small)
 {
 	map(1 << 18); /* 1 GiB */
-	ck_assert_uint_le(tagtso_window_metadata(), (1u << 30) / 50 + (4u << 20));
+	ck_assert_uint_le(tagtso_window_metadata(), (1u << 30) / 100);
 }
 END_TEST
 
