@@ -20,13 +20,21 @@ my $point = 'DMB NSH';
 
 # Instructions of one access. How it is ordered: halfst (interp/form.c put_ordered, interp/exec-arm64.c after_load,
 # before_store, around_atomic), as an emulator emits it (mode relax): rcpc (FEX-Emu) or before (QEMU: a DMB before each access), or plain, as emitted: between
-# barriers (box64's LOCK'd operations), or bare.
+# barriers (box64's LOCK'd operations), or bare. exclusives: halfst, with loops of exclusives in place of SWPAL and CASAL (interp/patch-arm64.c write_loop); of a
+# loop, the round that ends it: its store-exclusive has succeeded, or its comparison has failed.
 sub access {
     my ($op, $order, $bare) = @_;
     my ($kind, $at, $reg) = ($op->{op}, "[$address{$op->{at} // 'x'}]", $op->{reg});
     my $r = $reg ? 'W' . (substr($reg, 1) + 10) : '';
     my @around = $order eq 'halfst' || !$bare ? ('DMB ISH') : ();
 
+    if ($order =~ /^exclusives/) {
+        my @before = $order eq 'exclusives-no-before' ? () : 'DMB ISH';
+        my @behind = $order eq 'exclusives-no-behind' ? () : 'DMB ISH';
+        return ("MOV W7,#$op->{value}", @before, "LDAXR $r,$at", "STLXR W$op->{status},W7,$at", @behind) if $kind eq 'X';
+        return (@before, "LDAXR $r,$at", @behind) if $kind eq 'C';
+        $order = 'halfst';
+    }
     return ('DMB ISH') if $kind eq 'F';
     return ("MOV W7,#$op->{value}", @around, "SWPAL W7,$r,$at", @around) if $kind eq 'X';
     return ("MOV W7,#$op->{value}", @around, "STADDL W7,$at", @around) if $kind eq 'D';
@@ -93,6 +101,10 @@ sub thread {
     for my $k (0 .. $#ops) {
         my $op = $ops[$k];
         $self->{names}{"$t:X" . (substr($op->{reg}, 1) + 10)} = $op->{reg} if $op->{reg};
+        if ($op->{op} eq 'X' && $self->{order} =~ /^exclusives/) {
+            $op = { %$op, status => 26 + $k };
+            push @{ $self->{filter} }, "$t:X$op->{status}=0";
+        }
         push @code, mark();
         for my $g (@{ $self->{groups} }) {
             push @code, wake_up($self, $g) if $g->{kind} eq 'wake' && $t == $g->{owner} && $k == $g->{split};

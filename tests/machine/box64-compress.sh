@@ -17,3 +17,12 @@ is "zstd and pigz: every run was active" "$(grep -l '"state": *"active"' reports
 at_least "zstd and pigz: sites were rewritten" sites_rewritten "$RUNS"
 at_least "zstd and pigz: accesses were interpreted" interpreted_plain "$RUNS"
 at_least "zstd and pigz: guest heap was covered" heap_bytes 100000
+
+# Observing changes nothing of what is done, and each access of threads traps: little data.
+rm -rf reports
+head -c 3000 text >data
+export TAGTSO_MODE=observe
+RUNS=1
+compare_runs "observe: zstd -T2" "$amd64/zstd" -3 -T2 -c
+is "observe: no site was rewritten" "$(counter sites_rewritten)" 0
+at_least "observe: accesses were interpreted" interpreted_plain 1000
