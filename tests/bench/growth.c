@@ -8,7 +8,8 @@
  *   touch     so much is touched for the first time, a word of each page
  *   move      the second thread reads what the first one touched
  *   unmap     that is unmapped
- * Prints the lines of tests/plugin/count.c's labels that were made. Exit status 0, 77 without MTE or without the shim, 1 if memory is not whose it should be. */
+ * Exit status 0, 77 without MTE or without the shim, 1 if memory is not whose it should be. */
+#include <asm/hwcap.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -95,7 +96,7 @@ int main(int argc, char **argv)
 	uint64_t bytes = (uint64_t)mib * MIB;
 	pthread_t thread;
 
-	if (!(getauxval(AT_HWCAP2) & (1ul << 18)) || !getenv("LD_PRELOAD") || mib < 1 || mib > 16384) {
+	if (!(getauxval(AT_HWCAP2) & HWCAP2_MTE) || !getenv("LD_PRELOAD") || mib < 1 || mib > 16384) {
 		fprintf(stderr,
 		        "usage: TAGTSO_EMULATOR=generic LD_PRELOAD=libtagtso.so %s MIB (1 to 16384): with MTE\n",
 		        argv[0]);
