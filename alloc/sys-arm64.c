@@ -19,23 +19,6 @@ tagtso_sigmask tagtso_sys_sigmask(tagtso_sigmask set)
 	return old;
 }
 
-uint64_t tagtso_sys_resident(const void *from, uint64_t bytes)
-{
-	enum { PAGE_BYTES = 4096 };
-	unsigned char resident[256];
-	uint64_t pages = 0, step = sizeof(resident) * PAGE_BYTES;
-
-	for (uint64_t at = 0; at < bytes; at += step) {
-		uint64_t n = bytes - at < step ? bytes - at : step;
-
-		if (tagtso_sys(__NR_mincore, (const char *)from + at, n, resident) != 0)
-			continue;
-		for (uint64_t i = 0; i < n / PAGE_BYTES; i++)
-			pages += resident[i] & 1;
-	}
-	return pages * PAGE_BYTES;
-}
-
 void tagtso_sys_membarrier(void)
 {
 	TAGTSO_COUNT(membarriers);

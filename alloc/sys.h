@@ -70,9 +70,6 @@ static inline uint32_t tagtso_sys_now_ms(void)
 	return (uint32_t)(count / (frequency / 1000)) | 1;
 }
 
-/* How much of it has been touched, in bytes. */
-uint64_t tagtso_sys_resident(const void *from, uint64_t bytes);
-
 /* One memory barrier in every running thread of the process between call and return (I2). Registered at start-up. */
 void tagtso_sys_membarrier(void);
 /* Registers for it and proves that it works; false = the shim must stay inert. */

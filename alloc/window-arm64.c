@@ -14,6 +14,7 @@
 #include "../shim/say.h"
 #include "../shim/stats.h"
 #include "probe.h"
+#include "resident.h"
 #include "sys.h"
 #include "tags.h"
 
@@ -897,7 +898,6 @@ uint64_t tagtso_window_metadata(void)
 		TAGTSO_STAT(window_peak) / TAGTSO_PAGE_SIZE * sizeof(struct tagtso_page) + nruns * sizeof(struct run);
 
 	for (unsigned i = 0; i < leaves; i++)
-		bytes +=
-			tagtso_sys_resident(atomic_load(&tagtso_window.leaf[tops[i]]), LEAF_ENTRIES * sizeof(uint32_t));
+		bytes += tagtso_resident(atomic_load(&tagtso_window.leaf[tops[i]]), LEAF_ENTRIES * sizeof(uint32_t));
 	return bytes;
 }

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <stddef.h>
 
+#include "alloc/resident.h"
 #include "alloc/window.h"
 #include "decode.h"
 #include "loop.h"
@@ -21,11 +22,6 @@ static void *reserve(uint64_t bytes)
 {
 	return tagtso_sys_reserve(bytes);
 }
-
-static uint64_t resident_bytes(void *from, uint64_t bytes)
-{
-	return tagtso_sys_resident(from, bytes);
-}
 #else
 #include <sys/mman.h>
 static void *reserve(uint64_t bytes)
@@ -33,18 +29,6 @@ static void *reserve(uint64_t bytes)
 	void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
 	return p == MAP_FAILED ? NULL : p;
-}
-
-static uint64_t resident_bytes(void *from, uint64_t bytes)
-{
-	static unsigned char resident[1 << 20];
-	uint64_t pages = 0, n = bytes / TAGTSO_PAGE_SIZE;
-
-	if (n > sizeof(resident) || mincore(from, bytes, resident))
-		return 0;
-	for (uint64_t i = 0; i < n; i++)
-		pages += resident[i] & 1;
-	return pages * TAGTSO_PAGE_SIZE;
 }
 #endif
 
@@ -220,7 +204,7 @@ uint64_t tagtso_site_bytes(void)
 
 	if (!table.index)
 		return 0;
-	return tagtso_page_up(sites) + resident_bytes(table.index, (uint64_t)table.max * 2 * sizeof(*table.index));
+	return tagtso_page_up(sites) + tagtso_resident(table.index, (uint64_t)table.max * 2 * sizeof(*table.index));
 }
 
 bool tagtso_site_valid(const struct tagtso_site *site)
