@@ -527,17 +527,6 @@ static enum tagtso_refusal prepare(struct job *job)
 	return job->new ? TAGTSO_REFUSED_NOT : TAGTSO_REFUSED_REACH;
 }
 
-/* The emulator may have written another word meanwhile: then it stays. */
-static void exchange_word(struct job *job)
-{
-	int done = tagtso_patch_exchange(job->word, job->old, job->new);
-
-	if (done > 0)
-		clean((uintptr_t)job->word, sizeof(*job->word));
-	else
-		job->refused = done ? TAGTSO_REFUSED_WRITE : TAGTSO_REFUSED_STALE;
-}
-
 /* ---- outcome ---- */
 
 static void say_job(const struct job *job, uint8_t from)
@@ -549,7 +538,8 @@ static void say_job(const struct job *job, uint8_t from)
 		                               ": no island space in reach",
 		                               ": the code may not be written",
 		                               ": code has changed",
-		                               ": island space is used up" };
+		                               ": island space is used up",
+		                               ": the emulator looks at it" };
 	uint64_t pc = atomic_load_explicit(&job->site->pc, memory_order_relaxed);
 	char text[TAGTSO_TEXT];
 
@@ -586,30 +576,125 @@ static void set_form(struct tagtso_site *site, uint8_t form, uint64_t island)
 	atomic_store_explicit(&site->wanted, form, memory_order_release);
 }
 
-/* Right at every moment, as all that we write there: both words do the same. The patcher, if it is about to exchange the branch
- * for another one, finds that it is not there. */
-bool tagtso_patch_restore(uint64_t pc)
+/* ---- words that the emulator's own handler looks at ----
+ * Such a handler (of SIGBUS) reads words around the pc and writes others there: it must find its own, and they must stay while it runs. So the thread
+ * says where it looks, waits until the patcher is not about to exchange a word there, and puts the emitted words back; and the patcher says which word it
+ * is about to exchange, and then looks who is looking. All of it is sequentially consistent: one of the two sees the other. The patcher waits for nothing
+ * meanwhile. A handler that is left by longjmp looks forever: nothing is rewritten there any more. */
+
+enum { LOOKERS = 64, AROUND = 64 };         /* threads; bytes on either side of the pc */
+static _Atomic uint64_t looked_at[LOOKERS]; /* pc, 0 = nobody; handlers */
+static _Atomic uint32_t crowd;              /* threads that found no place there; handlers */
+static _Atomic uint64_t exchanging;         /* pc of that word, 0 = none; the patcher's */
+
+static bool is_near(uint64_t a, uint64_t b)
 {
-	struct tagtso_code *code = tagtso_code_hold(pc);
-	uint32_t *at = (uint32_t *)(uintptr_t)pc, word = code ? load_word(at) : 0;
-	const struct tagtso_island *island = code ? island_of_word(pc, word) : NULL;
-	struct tagtso_site *site;
+	return a - b + AROUND <= 2 * (uint64_t)AROUND;
+}
+
+static bool is_looked_at(uint64_t pc)
+{
+	if (atomic_load(&crowd))
+		return true;
+	for (unsigned i = 0; i < LOOKERS; i++) {
+		uint64_t at = atomic_load(&looked_at[i]);
+
+		if (at && is_near(pc, at))
+			return true;
+	}
+	return false;
+}
+
+static bool is_exchanging(uint64_t pc, bool anywhere)
+{
+	uint64_t at = atomic_load(&exchanging);
+
+	return at && (anywhere || is_near(pc, at));
+}
+
+/* Right at every moment, as all that we write there: both words do the same. Another branch may take the place of the one that was
+ * read. 1, 0 if it is none of ours, -1 if it cannot be written. */
+static int restore_word(uint64_t pc)
+{
+	uint32_t *at = (uint32_t *)(uintptr_t)pc;
+	const struct tagtso_island *island;
+	struct tagtso_memop op;
 	int done = 0;
 
-	if (island) {
+	for (uint32_t word = load_word(at); !done && (island = island_of_word(pc, word)); word = load_word(at)) {
 		uint32_t emitted = emitted_word(island, pc);
+		struct tagtso_site *site = tagtso_decode(emitted, &op) ? tagtso_site_get(pc, emitted) : NULL;
 
 		done = tagtso_patch_exchange(at, word, emitted);
 		if (done > 0)
 			clean(pc, sizeof(*at));
-		word = emitted;
+		if (site)
+			set_form(site, TAGTSO_FORM_EMITTED, 0);
 	}
-	site = code ? tagtso_site_get(pc, word) : NULL;
-	if (site)
-		set_form(site, TAGTSO_FORM_EMITTED, 0);
-	if (code)
-		tagtso_code_release(code);
-	return done >= 0;
+	return done;
+}
+
+int tagtso_patch_restore(uint64_t pc)
+{
+	struct tagtso_code *code = tagtso_code_hold(pc);
+	uint64_t base, end;
+	int n = 0;
+
+	if (!code)
+		return 0;
+	tagtso_code_bounds(code, &base, &end);
+	base = pc - base < AROUND ? base : pc - AROUND;
+	end = end - pc < AROUND + 4 ? end : pc + AROUND + 4;
+	for (uint64_t at = base; n >= 0 && at < end; at += 4) {
+		int done = restore_word(at);
+
+		n = done < 0 ? done : n + done;
+	}
+	tagtso_code_release(code);
+	return n;
+}
+
+unsigned tagtso_patch_expose(uint64_t pc)
+{
+	unsigned n = 0;
+	uint64_t nobody = 0;
+
+	if (!tagtso_patch_is_code(pc))
+		return LOOKERS + 1;
+	for (; n < LOOKERS && !atomic_compare_exchange_strong(&looked_at[n], &nobody, pc); n++)
+		nobody = 0;
+	if (n == LOOKERS)
+		atomic_fetch_add(&crowd, 1);
+	while (is_exchanging(pc, n == LOOKERS))
+		tagtso_sys(__NR_sched_yield);
+	tagtso_patch_restore(pc);
+	return n;
+}
+
+void tagtso_patch_cover(unsigned exposed)
+{
+	if (exposed < LOOKERS)
+		atomic_store(&looked_at[exposed], 0);
+	else if (exposed == LOOKERS)
+		atomic_fetch_sub(&crowd, 1);
+}
+
+/* The emulator may have written another word meanwhile: then it stays. */
+static void exchange_word(struct job *job)
+{
+	int done = 0;
+
+	atomic_store(&exchanging, job->pc);
+	if (is_looked_at(job->pc))
+		job->refused = TAGTSO_REFUSED_BUSY;
+	torture_point();
+	if (!job->refused)
+		done = tagtso_patch_exchange(job->word, job->old, job->new);
+	atomic_store(&exchanging, 0);
+	if (done > 0)
+		clean((uintptr_t)job->word, sizeof(*job->word));
+	else if (!job->refused)
+		job->refused = done ? TAGTSO_REFUSED_WRITE : TAGTSO_REFUSED_STALE;
 }
 
 /* Once, and counted from then on. */
@@ -629,8 +714,9 @@ static void refuse(struct job *job)
 	struct tagtso_site *site = job->site;
 
 	TAGTSO_COUNT(rewrites_refused);
-	if (job->refused == TAGTSO_REFUSED_FULL) {
-		say_full(job);
+	if (job->refused == TAGTSO_REFUSED_FULL || job->refused == TAGTSO_REFUSED_BUSY) {
+		if (job->refused == TAGTSO_REFUSED_FULL)
+			say_full(job);
 		/* Not at the next trap already: each request wakes a thread. */
 		atomic_store_explicit(&site->local, 0, memory_order_relaxed);
 		atomic_store_explicit(&site->shared, 0, memory_order_relaxed);
@@ -1387,6 +1473,7 @@ void tagtso_patch_stop(void)
 	tagtso_opinion_close(&opinion);
 	empty_box();
 	forget_reclaim();
+	atomic_store(&exchanging, 0);
 	atomic_store_explicit(&state, STOPPED, memory_order_release);
 }
 
@@ -1396,6 +1483,7 @@ void tagtso_patch_after_fork(void)
 	tagtso_code_after_fork();
 	empty_box();
 	forget_reclaim();
+	atomic_store(&exchanging, 0);
 	atomic_store_explicit(&state, STOPPED, memory_order_release);
 }
 

@@ -18,6 +18,7 @@ enum tagtso_refusal {
 	TAGTSO_REFUSED_WRITE,    /* the code may not be written */
 	TAGTSO_REFUSED_STALE,    /* the word at the site is not ours any more: only counted, the site may ask again */
 	TAGTSO_REFUSED_FULL,     /* island space is used up until some is free again: the same */
+	TAGTSO_REFUSED_BUSY,     /* a handler of the emulator's is looking at the words there: the same */
 };
 
 /* Generated code of the emulator: [base, base+size), with island space [islands, islands+islands_size) near it, both
@@ -35,9 +36,13 @@ void tagtso_patch_request(struct tagtso_site *site);
 /* Where to go on if a fault at pc is of code that may not be written (the emulator's W^X), or 0. Handler code. */
 uint64_t tagtso_patch_recovery(uint64_t pc);
 
-/* Puts the emitted word back at pc, if a branch of ours is there, and begins its site's score anew: the emulator's own handler
- * is about to look at the word. False if it could not be written. Async-signal-safe. */
-bool tagtso_patch_restore(uint64_t pc);
+/* Puts the emitted words back where branches of ours are, from 64 bytes before pc to 64 bytes behind it, and begins their sites' scores anew. How many
+ * there were, or -1 if one could not be written. Async-signal-safe. */
+int tagtso_patch_restore(uint64_t pc);
+/* The same, for a handler of the emulator's that is about to look at these words: they stay as they are until tagtso_patch_cover(), which takes what this
+ * returned. Waits for no more than one compare-and-swap of the worker's. Async-signal-safe. */
+unsigned tagtso_patch_expose(uint64_t pc);
+void tagtso_patch_cover(unsigned exposed);
 
 /* Starts the worker thread (all signals blocked, no guest code): called when the shim wakes, before a second guest
  * thread runs. 0 or -errno. */

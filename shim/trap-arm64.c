@@ -148,9 +148,15 @@ static void deliver(int signo, siginfo_t *info, ucontext_t *uc)
 		info->si_addr = (void *)window;
 	if (island)
 		leave_island(island, info, uc);
-	if (signo == SIGBUS)
-		tagtso_patch_restore(uc->uc_mcontext.pc); /* emulators look at what was misaligned, and rewrite it */
+	if (signo != SIGBUS) {
+		tagtso_signals_chain(signo, info, uc);
+		return;
+	}
+	/* Emulators look at what was misaligned, and rewrite it. */
+	unsigned exposed = tagtso_patch_expose(uc->uc_mcontext.pc);
+
 	tagtso_signals_chain(signo, info, uc);
+	tagtso_patch_cover(exposed);
 }
 
 static void deliver_fault(struct trap *t, const struct tagtso_fault *fault)
@@ -834,24 +840,19 @@ static void out_of_line(struct trap *t, int signo)
 		deliver(signo, t->info, t->frame.uc);
 }
 
-/* An acquire, a release or an atomic that had to be aligned, and was not. Emulators serve that by the word at the pc (FEX writes a barrier and a plain access
- * over it: its ArchHelpers/Arm64.cpp), so it must be their own again. From an island the thread goes back to it, to fault there: true. */
+/* An acquire, a release or an atomic that had to be aligned, and was not. Emulators serve that by the words at the pc (FEX writes a barrier and a plain
+ * access over them: its ArchHelpers/Arm64.cpp), so they must be its own again. From an island, or where words were ours, the thread goes back to fault
+ * at what is there now: true. */
 static RARE bool unaligned(ucontext_t *uc, siginfo_t *info)
 {
-	uint64_t pc = uc->uc_mcontext.pc;
-	struct tagtso_island *island = tagtso_code_island(pc);
+	struct tagtso_island *island = tagtso_code_island(uc->uc_mcontext.pc);
 
-	if (!island && !tagtso_patch_is_code(pc))
-		return false;
-	if (island) {
+	if (island)
 		leave_island(island, info, uc);
-		pc = uc->uc_mcontext.pc;
-	}
-	/* A site that another thread makes trap often enough just now may be rewritten once more before the emulator has read the word; it
-	 * would take as many traps as the threshold within these microseconds. */
-	bool branch = tagtso_form_is_branch(*(const volatile uint32_t *)pc);
 
-	return tagtso_patch_restore(pc) && (island || branch);
+	int restored = tagtso_patch_restore(uc->uc_mcontext.pc);
+
+	return restored > 0 || (restored == 0 && island);
 }
 
 /* Faults of our own code, and those that are not ours. */

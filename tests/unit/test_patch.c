@@ -17,6 +17,7 @@
 #include "interp/patch.h"
 #include "interp/site.h"
 #include "interp/stretch.h"
+#include "shim/knobs.h"
 #include "shim/stats.h"
 
 enum {
@@ -63,6 +64,12 @@ static void set_up_and_start(void)
 {
 	set_up();
 	ck_assert_int_eq(tagtso_patch_start(scratch, 1), 0);
+}
+
+static void set_up_and_torture(void)
+{
+	tagtso_knobs.torture = 1;
+	set_up_and_start();
 }
 
 static void tear_down(void)
@@ -494,6 +501,113 @@ START_TEST(a_word_that_the_emulator_writes_meanwhile_stays)
 		ck_assert_uint_eq(code[2 * i], STR_X1_X0);
 		ck_assert_uint_eq(site->form, TAGTSO_FORM_EMITTED);
 	}
+}
+END_TEST
+
+/* ---- words that the emulator's handler looks at ---- */
+
+static void ask_all(unsigned n, enum tagtso_form form)
+{
+	for (unsigned i = 0; i < n; i++)
+		ask(site_at(i, LDR_X0_X0), form);
+}
+
+static unsigned count_emitted(unsigned n)
+{
+	unsigned emitted = 0;
+
+	for (unsigned i = 0; i < n; i++)
+		emitted += code[i] == LDR_X0_X0;
+	return emitted;
+}
+
+static void write_loads(unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		write_code(i, LDR_X0_X0, RET);
+}
+
+START_TEST(words_that_a_handler_looks_at_are_as_emitted_and_stay_so)
+{
+	enum { WORDS = 100, AT = 50, AROUND = 33 };
+	unsigned outer, inner;
+
+	write_loads(WORDS);
+	ask_all(WORDS, TAGTSO_FORM_LOCAL);
+	ck_assert_uint_eq(count_emitted(WORDS), 0);
+	outer = tagtso_patch_expose(pc_of(AT));
+	ck_assert_uint_eq(count_emitted(WORDS), AROUND);
+	ask_all(WORDS, TAGTSO_FORM_MIXED);
+	ck_assert_uint_eq(count_emitted(WORDS), AROUND);
+	ck_assert_uint_eq(site_at(AT, LDR_X0_X0)->form, TAGTSO_FORM_EMITTED);
+	inner = tagtso_patch_expose(pc_of(AT)); /* a handler on top of the other */
+	tagtso_patch_cover(inner);
+	ask_all(WORDS, TAGTSO_FORM_LOCAL);
+	ck_assert_uint_eq(count_emitted(WORDS), AROUND);
+	tagtso_patch_cover(outer);
+	ask_all(WORDS, TAGTSO_FORM_MIXED);
+	ck_assert_uint_eq(count_emitted(WORDS), 0);
+	ck_assert_int_eq(tagtso_patch_restore(pc_of(0)), 17);
+	ck_assert_int_eq(tagtso_patch_restore(pc_of(0)), 0);
+}
+END_TEST
+
+START_TEST(more_handlers_than_there_are_places_for_keep_all_words)
+{
+	enum { HANDLERS = 70, FAR = 1000 };
+	unsigned exposed[HANDLERS];
+
+	write_code(FAR, LDR_X0_X0, RET);
+	for (unsigned i = 0; i < HANDLERS; i++)
+		exposed[i] = tagtso_patch_expose(pc_of(0));
+	ask(site_at(FAR, LDR_X0_X0), TAGTSO_FORM_LOCAL);
+	ck_assert_uint_eq(code[FAR], LDR_X0_X0);
+	for (unsigned i = 0; i < HANDLERS; i++)
+		tagtso_patch_cover(exposed[i]);
+	ask(site_at(FAR, LDR_X0_X0), TAGTSO_FORM_LOCAL);
+	ck_assert(branches_to_island_of(FAR, site_at(FAR, LDR_X0_X0)));
+	tagtso_patch_cover(tagtso_patch_expose(pc_of(0) - 4)); /* no code */
+	ask(site_at(FAR, LDR_X0_X0), TAGTSO_FORM_MIXED);
+	ck_assert(branches_to_island_of(FAR, site_at(FAR, LDR_X0_X0)));
+}
+END_TEST
+
+/* Handlers of two threads, as often as they can. */
+static void *look_again_and_again(void *arg)
+{
+	uintptr_t wrong = 0;
+
+	while (!atomic_load_explicit(&over, memory_order_relaxed)) {
+		unsigned exposed = tagtso_patch_expose(pc_of(*(unsigned *)arg));
+
+		for (unsigned i = 0; i < 50; i++)
+			wrong += count_emitted(3) != 3;
+		tagtso_patch_cover(exposed);
+		for (unsigned i = 0; i < 50; i++)
+			sched_yield();
+	}
+	return (void *)wrong;
+}
+
+START_TEST(no_handler_sees_a_branch_while_sites_are_rewritten_all_the_time)
+{
+	pthread_t threads[2];
+	unsigned at[2] = { 0, 2 }, branches = 0;
+	void *wrong;
+
+	write_loads(3);
+	for (unsigned i = 0; i < 2; i++)
+		pthread_create(&threads[i], NULL, look_again_and_again, &at[i]);
+	for (unsigned i = 0; i < 3000; i++) {
+		ask(site_at(i % 3, LDR_X0_X0), TAGTSO_FORM_LOCAL + i % 3);
+		branches += code[i % 3] != LDR_X0_X0;
+	}
+	atomic_store(&over, true);
+	for (unsigned i = 0; i < 2; i++) {
+		pthread_join(threads[i], &wrong);
+		ck_assert_ptr_null(wrong);
+	}
+	ck_assert_uint_gt(branches, 30);
 }
 END_TEST
 
@@ -1233,8 +1347,8 @@ int main(void)
 {
 	Suite *suite = suite_create("patch");
 	TCase *table = tcase_create("code"), *tc = tcase_create("patch"), *stretches = tcase_create("stretches");
-	TCase *generations = tcase_create("generations"), *space = tcase_create("space"),
-	      *space_with_stretches = tcase_create("space with stretches");
+	TCase *generations = tcase_create("generations"), *torture = tcase_create("torture"),
+	      *space = tcase_create("space"), *space_with_stretches = tcase_create("space with stretches");
 	SRunner *runner = srunner_create(suite);
 	int failed;
 
@@ -1265,10 +1379,17 @@ int main(void)
 	tcase_add_test(tc, a_flood_of_requests_is_served_and_what_is_dropped_can_be_asked_for_again);
 	tcase_add_test(tc, threads_that_run_a_site_get_the_right_values_while_its_form_changes);
 	tcase_add_test(tc, a_word_that_the_emulator_writes_meanwhile_stays);
+	tcase_add_test(tc, words_that_a_handler_looks_at_are_as_emitted_and_stay_so);
+	tcase_add_test(tc, more_handlers_than_there_are_places_for_keep_all_words);
+	tcase_add_test(tc, no_handler_sees_a_branch_while_sites_are_rewritten_all_the_time);
 	tcase_add_test(tc, code_is_not_written_once_it_has_been_removed);
 	tcase_add_test(tc, the_thread_blocks_what_comes_from_outside_and_ends_when_stopped);
 	tcase_add_test(tc, starting_twice_is_starting_once);
 	tcase_add_test(tc, the_child_of_a_fork_can_start_its_own);
+	suite_add_tcase(suite, torture);
+	tcase_set_timeout(torture, 120);
+	tcase_add_checked_fixture(torture, set_up_and_torture, tear_down);
+	tcase_add_test(torture, no_handler_sees_a_branch_while_sites_are_rewritten_all_the_time);
 	suite_add_tcase(suite, stretches);
 	tcase_set_timeout(stretches, 120);
 	tcase_add_checked_fixture(stretches, set_up_with_stretches, tear_down);
