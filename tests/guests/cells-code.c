@@ -78,7 +78,6 @@ SNIPPET(consume,
         "ldr x7, [x4, #256]",
         "cmp x7, x5\n\tcinc x6, x6, ne\n\tadd x2, x2, #1\n\tstr x2, [x0, #128]\n\tcmp x2, x1\n\tb.ne 1b\n\tmov x0, x6")
 
-/* Instructions that the decoder leaves alone. */
 /* The two halves of what is written are the same, in each of x1 rounds another value; x0 = bits in which halves of what was read differed. */
 SNIPPET(write_twins, "1:\torr x3, x1, x1, lsl #32", "str x3, [x0]", "subs x1, x1, #1\n\tb.ne 1b\n\tmov x0, #0")
 SNIPPET(read_twins, "mov x4, #0\n1:", "ldr x2, [x0]",
@@ -87,6 +86,7 @@ SNIPPET(write_twins_q, "1:\tdup v0.2d, x1", "str q0, [x0]", "subs x1, x1, #1\n\t
 SNIPPET(read_twins_q, "mov x4, #0\n1:", "ldr q0, [x0]",
         "mov x2, v0.d[0]\n\tmov x3, v0.d[1]\n\teor x3, x3, x2\n\torr x4, x4, x3\n\tsubs x1, x1, #1\n\tb.ne 1b\n\tmov "
         "x0, x4")
+/* Instructions that the decoder leaves alone. */
 SNIPPET(ld2, "", "ld2 {v0.2d, v1.2d}, [x0]", "mov x1, v0.d[1]\n\tmov x2, v1.d[0]\n\tadd x0, x2, x1, lsl #8")
 SNIPPET(st2, "add x2, x1, #1\n\tdup v0.2d, x1\n\tdup v1.2d, x2", "st2 {v0.2d, v1.2d}, [x0]", "mov x0, x1")
 SNIPPET(sve_load, "ptrue p0.d, vl2", "ld1d z0.d, p0/z, [x0]", "mov x1, v0.d[0]\n\tmov x2, v0.d[1]\n\tadd x0, x1, x2")
