@@ -660,7 +660,7 @@ unsigned tagtso_patch_expose(uint64_t pc)
 	uint64_t nobody = 0;
 
 	if (!tagtso_patch_is_code(pc))
-		return LOOKERS + 1;
+		return TAGTSO_EXPOSED_NOTHING;
 	for (; n < LOOKERS && !atomic_compare_exchange_strong(&looked_at[n], &nobody, pc); n++)
 		nobody = 0;
 	if (n == LOOKERS)
@@ -668,14 +668,16 @@ unsigned tagtso_patch_expose(uint64_t pc)
 	while (is_exchanging(pc, n == LOOKERS))
 		tagtso_sys(__NR_sched_yield);
 	tagtso_patch_restore(pc);
-	return n;
+	return n + 1;
 }
 
 void tagtso_patch_cover(unsigned exposed)
 {
-	if (exposed < LOOKERS)
-		atomic_store(&looked_at[exposed], 0);
-	else if (exposed == LOOKERS)
+	if (exposed == TAGTSO_EXPOSED_NOTHING)
+		return;
+	if (exposed <= LOOKERS)
+		atomic_store(&looked_at[exposed - 1], 0);
+	else
 		atomic_fetch_sub(&crowd, 1);
 }
 

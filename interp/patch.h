@@ -40,7 +40,8 @@ uint64_t tagtso_patch_recovery(uint64_t pc);
  * there were, or -1 if one could not be written. Async-signal-safe. */
 int tagtso_patch_restore(uint64_t pc);
 /* The same, for a handler of the emulator's that is about to look at these words: they stay as they are until tagtso_patch_cover(), which takes what this
- * returned. Waits for no more than one compare-and-swap of the worker's. Async-signal-safe. */
+ * returned: TAGTSO_EXPOSED_NOTHING where there is no generated code. Waits for no more than one compare-and-swap of the worker's. Async-signal-safe. */
+enum { TAGTSO_EXPOSED_NOTHING = 0 };
 unsigned tagtso_patch_expose(uint64_t pc);
 void tagtso_patch_cover(unsigned exposed);
 

@@ -148,12 +148,8 @@ static void deliver(int signo, siginfo_t *info, ucontext_t *uc)
 		info->si_addr = (void *)window;
 	if (island)
 		leave_island(island, info, uc);
-	if (signo != SIGBUS) {
-		tagtso_signals_chain(signo, info, uc);
-		return;
-	}
 	/* Emulators look at what was misaligned, and rewrite it. */
-	unsigned exposed = tagtso_patch_expose(uc->uc_mcontext.pc);
+	unsigned exposed = signo == SIGBUS ? tagtso_patch_expose(uc->uc_mcontext.pc) : TAGTSO_EXPOSED_NOTHING;
 
 	tagtso_signals_chain(signo, info, uc);
 	tagtso_patch_cover(exposed);

@@ -24,14 +24,21 @@ static void on_signal(int signo)
 	due = true;
 }
 
+/* One alarm, 0 = none any more. */
+static void alarm_in(unsigned us)
+{
+	struct itimerval once = { { 0, 0 }, { 0, us } };
+
+	WANT(setitimer(ITIMER_REAL, &once, NULL) == 0);
+}
+
 /* One alarm at a time, by a thread that has done some work since the last: a slow machine that takes longer for an alarm than lies between them would do
  * nothing else. */
 static void set_alarm(void)
 {
 	static atomic_uint times;
-	struct itimerval once = { { 0, 0 }, { 0, 100 + atomic_fetch_add(&times, 1) * 377 % LONGEST_US } };
 
-	WANT(setitimer(ITIMER_REAL, &once, NULL) == 0);
+	alarm_in(100 + atomic_fetch_add(&times, 1) * 377 % LONGEST_US);
 }
 
 static void use_alternate_stack(void)
@@ -88,12 +95,10 @@ static void *worker(void *arg)
 
 static void timer(void)
 {
-	struct itimerval off = { { 0, 0 }, { 0, 0 } };
-
 	block_alarms(SIG_BLOCK); /* the workers take them */
 	set_alarm();
 	guest_run_threads(3, worker);
-	setitimer(ITIMER_REAL, &off, NULL);
+	alarm_in(0);
 	block_alarms(SIG_UNBLOCK);
 	guest_say("a timer's signals leave threads and their stacks alone");
 }
@@ -153,12 +158,6 @@ static void stop_the_world(void)
 
 static sigjmp_buf away;
 static volatile uint64_t turns; /* of the loop that is left */
-static void once_in(unsigned us)
-{
-	struct itimerval once = { { 0, 0 }, { 0, us } };
-
-	setitimer(ITIMER_REAL, &once, NULL);
-}
 
 /* Only out of a loop that has been translated: box64's own code, which holds locks and is half through with what it does, must not be jumped out of. */
 static void jump(int signo)
@@ -169,7 +168,7 @@ static void jump(int signo)
 	if (turns >= WARM)
 		siglongjmp(away, 1);
 	wait_us = wait_us < 100000 ? 2 * wait_us : wait_us;
-	once_in(wait_us);
+	alarm_in(wait_us);
 }
 
 static void jump_out(void)
@@ -185,7 +184,7 @@ static void jump_out(void)
 			landed++;
 			continue;
 		}
-		once_in(700);
+		alarm_in(700);
 		for (;; turns++)
 			p[turns % 512] = turns;
 	}
