@@ -135,6 +135,7 @@ static uint64_t tag_view(uint32_t index)
 }
 
 enum { GRANULES = TAGTSO_PAGE_SIZE / TAGTSO_GRANULE }; /* of a page */
+enum { ANY = 255 };                                    /* number of hand-overs */
 
 static unsigned get(uint64_t view)
 {
@@ -178,67 +179,147 @@ static unsigned retag(uint32_t index, unsigned from, unsigned to)
 
 /* --- batches: neighbouring pages that follow in one transition ------------------------------------------------------ */
 
-/* The pages first .. first+n-1, from address va, all locked. */
+/* Pages of one group, which is TAGTSO_PAGE_GROUP pages that begin at a multiple of that: a bit for each, all locked. */
 struct batch {
-	uint64_t va;
-	uint32_t first, n;
+	uint64_t
+		va; /* of the group's first page, wherever that page is: others of the group may be, and those at such addresses are */
+	uint32_t first; /* page of the group */
+	uint64_t pages;
 };
 
-/* Where each owner's last batch ended and how long it was: the next adjacent one is twice as long. Advice only; races cost a shorter batch. */
-static _Atomic uint64_t last_end[TAGTSO_TAG_LAST + 1];
-static _Atomic uint32_t last_len[TAGTSO_TAG_LAST + 1];
-
-static uint32_t batch_want(uint64_t page_va, unsigned me)
+static struct batch batch_of(uint64_t va, uint32_t index)
 {
-	uint32_t len = 1;
+	unsigned k = index % TAGTSO_PAGE_GROUP;
 
-	if (atomic_load_explicit(&last_end[me], memory_order_relaxed) == page_va)
-		len = 2 * atomic_load_explicit(&last_len[me], memory_order_relaxed);
-	return len > tagtso_owner_limits.batch ? tagtso_owner_limits.batch : len;
+	return (struct batch){ .va = (va & ~(uint64_t)(TAGTSO_PAGE_SIZE - 1)) - ((uint64_t)k << TAGTSO_PAGE_SHIFT),
+		               .first = index - k,
+		               .pages = UINT64_C(1) << k };
 }
 
-static void batch_note(const struct batch *b, unsigned me)
+static uint32_t batch_size(const struct batch *b)
 {
-	atomic_store_explicit(&last_end[me], b->va + ((uint64_t)b->n << TAGTSO_PAGE_SHIFT), memory_order_relaxed);
-	atomic_store_explicit(&last_len[me], b->n, memory_order_relaxed);
+	return (uint32_t)__builtin_popcountll(b->pages);
 }
 
-/* A page that follows is like the first: its first granule has one of the tags `from`, and it may still be handed over. */
-static void batch_grow(struct batch *b, uint32_t want, unsigned from, unsigned handovers)
+/* for (uint64_t left = b->pages; left; left &= left - 1): the page that it is about. */
+static uint32_t batch_page(const struct batch *b, uint64_t left)
 {
-	while (b->n < want) {
-		uint32_t index = b->first + b->n;
-		uint64_t va = b->va + ((uint64_t)b->n << TAGTSO_PAGE_SHIFT);
+	return b->first + (uint32_t)__builtin_ctzll(left);
+}
 
-		if (tagtso_window_index(va) != index)
-			return;
-		struct tagtso_page *p = &tagtso_window.page[index];
+/* tagtso_page.moved: how the page last changed hands. Advice, written with the page's lock held and read without.
+ *
+ *     7    4 3        0
+ *   +-------+----------+
+ *   | when  | together |   when: in units of TAGTSO_FORGET, modulo 16; together: log2 of the pages that changed hands with it
+ *   +-------+----------+
+ */
+enum { WHENS = 16 };
 
-		if (!tagtso_page_trylock(p))
-			return;
-		if (tagtso_window_index(va) != index || !(p->flags & TAGTSO_PAGE_REACHED) ||
-		    p->handovers >= handovers || !(from >> get(tag_view(index)) & 1)) {
-			tagtso_page_unlock(p);
-			return;
-		}
-		b->n++;
-	}
+static unsigned together(uint32_t index)
+{
+	return atomic_load_explicit(&tagtso_window.page[index].moved, memory_order_relaxed) % WHENS;
+}
+
+static unsigned now(void)
+{
+	return tagtso_owner_limits.forget ? tagtso_sys_now_ms() / tagtso_owner_limits.forget % WHENS : 0;
+}
+
+/* It last changed hands so long ago that this says nothing about the next time. (The clock comes round: one page in eight that rested for long is taken
+ * for restless.) */
+static bool is_settled_down(const struct tagtso_page *p)
+{
+	unsigned when = atomic_load_explicit(&p->moved, memory_order_relaxed) / WHENS;
+
+	return (now() - when) % WHENS > 1;
+}
+
+/* Hand-overs that came one soon after the other. Page lock held. */
+static unsigned recent_handovers(struct tagtso_page *p)
+{
+	if (is_settled_down(p))
+		p->handovers = 0;
+	return p->handovers;
+}
+
+static unsigned log2_up(uint32_t n)
+{
+	return n < 2 ? 0 : 32 - (unsigned)__builtin_clz(n - 1);
+}
+
+static void batch_note(const struct batch *b)
+{
+	unsigned moved = now() * WHENS + log2_up(batch_size(b));
+
+	for (uint64_t left = b->pages; left; left &= left - 1)
+		atomic_store_explicit(&tagtso_window.page[batch_page(b, left)].moved, (uint8_t)moved,
+		                      memory_order_relaxed);
+}
+
+/* How many pages, by how the page at va last came: as many, and twice as many if nobody wanted it back soon. Shared memory costs each access, so fewer (the
+ * square root) become that at once. After a page that has just gone the same way, twice as many as came with that one. */
+static uint32_t batch_want(uint64_t va, uint32_t index, unsigned to)
+{
+	uint32_t before = tagtso_window_index(va - TAGTSO_PAGE_SIZE);
+	unsigned log2 = together(index);
+
+	if (to == TAGTSO_TAG_SHARED)
+		log2 /= 2;
+	else if (is_settled_down(&tagtso_window.page[index]))
+		log2++;
+	if (before && together(before) >= log2 && get(tag_view(before) + TAGTSO_PAGE_SIZE - TAGTSO_GRANULE) == to)
+		log2 = together(before) + 1;
+	return UINT32_C(1) << log2 > tagtso_owner_limits.batch ? tagtso_owner_limits.batch : UINT32_C(1) << log2;
+}
+
+/* What the other pages of a batch are like: their first granule has one of the tags `from`, and this many recent hand-overs are behind them. */
+struct likeness {
+	unsigned from, least, most;
+};
+
+static void batch_take(struct batch *b, unsigned k, const struct likeness *like)
+{
+	uint64_t va = b->va + ((uint64_t)k << TAGTSO_PAGE_SHIFT);
+	uint32_t index = b->first + k;
+	struct tagtso_page *p = &tagtso_window.page[index];
+
+	if (tagtso_window_index(va) != index || !tagtso_page_trylock(p))
+		return;
+	if (tagtso_window_index(va) == index && (p->flags & TAGTSO_PAGE_REACHED) &&
+	    recent_handovers(p) >= like->least && p->handovers <= like->most && like->from >> get(tag_view(index)) & 1)
+		b->pages |= UINT64_C(1) << k;
+	else
+		tagtso_page_unlock(p);
+}
+
+/* The pages behind the first, and if these are not enough, those before. */
+static void batch_grow(struct batch *b, unsigned to, unsigned from, unsigned least, unsigned most)
+{
+	struct likeness like = { from, least, most };
+	unsigned k = (unsigned)__builtin_ctzll(b->pages), n = k;
+	uint32_t want = batch_want(b->va + ((uint64_t)k << TAGTSO_PAGE_SHIFT), b->first + k, to);
+
+	while (batch_size(b) < want && ++n < TAGTSO_PAGE_GROUP)
+		batch_take(b, n, &like);
+	while (batch_size(b) < want && k--)
+		batch_take(b, k, &like);
 }
 
 static void batch_unlock(const struct batch *b)
 {
-	for (uint32_t k = 0; k < b->n; k++)
-		tagtso_page_unlock(&tagtso_window.page[b->first + k]);
+	for (uint64_t left = b->pages; left; left &= left - 1)
+		tagtso_page_unlock(&tagtso_window.page[batch_page(b, left)]);
 }
 
-/* True if that changed every granule. */
-static bool batch_retag(const struct batch *b, unsigned from, unsigned to)
+/* How many granules that changed. */
+static uint32_t batch_retag(const struct batch *b, unsigned from, unsigned to)
 {
 	uint32_t n = 0;
 
-	for (uint32_t k = 0; k < b->n; k++)
-		n += retag(b->first + k, from, to);
-	return n == b->n * GRANULES;
+	for (uint64_t left = b->pages; left; left &= left - 1)
+		n += retag(batch_page(b, left), from, to);
+	return n;
 }
 
 /* --- transitions; the lock of the page is held, and released -------------------------------------------------------- */
@@ -262,54 +343,81 @@ static void arrive(void)
 		tagtso_sys_membarrier();
 }
 
+/* What nobody owns of the page becomes its new owner's before the barriers that end the old ownership of others; but a CPU's after them. */
+static void claim_undecided(uint32_t index, unsigned me)
+{
+	if (tagtso_cpu.owns)
+		retag(index, TAGS(TAGTSO_TAG_NONE), TAGTSO_TAG_BUSY);
+	else
+		retag(index, TAGS_UNDECIDED, me);
+	tagtso_probe_claimed(&tagtso_window.page[index]);
+}
+
 /* Undecided to mine. One membarrier after the tag: shown sound for memory that others reached by ordered accesses only, if the owner is this thread
  * and nobody else. */
 static void claim(struct batch *b, unsigned me)
 {
-	batch_grow(b, batch_want(b->va, me), TAGS_UNDECIDED, 256);
+	batch_grow(b, me, TAGS_UNDECIDED, 0, ANY);
+	for (uint64_t left = b->pages; left; left &= left - 1)
+		claim_undecided(batch_page(b, left), me);
 	if (tagtso_cpu.owns) {
-		batch_retag(b, TAGS(TAGTSO_TAG_NONE), TAGTSO_TAG_BUSY);
 		arrive();
 		batch_retag(b, TAGS(TAGTSO_TAG_BUSY), me);
 	} else {
-		batch_retag(b, TAGS_UNDECIDED, me);
 		tagtso_sys_membarrier();
 	}
-	batch_note(b, me);
+	batch_note(b);
 	TAGTSO_COUNT(claims);
-	TAGTSO_ADD(claimed_pages, b->n);
-	for (uint32_t k = 0; k < b->n; k++)
-		tagtso_probe_claimed(&tagtso_window.page[b->first + k]);
+	TAGTSO_ADD(claimed_pages, batch_size(b));
 	batch_unlock(b);
+}
+
+/* The old owner's granules of a page. The undecided ones are claimed with them, before any of these is busy too. True if the whole page was the old owner's. */
+static bool make_busy(uint32_t index, unsigned from, unsigned me)
+{
+	uint64_t view = tag_view(index);
+
+	if (tagtso_tag_of_all(view, TAGTSO_PAGE_SIZE) == (int)tagtso_tag_in_memory(from)) {
+		fill(view, TAGTSO_PAGE_SIZE, TAGTSO_TAG_BUSY);
+		return true;
+	}
+	claim_undecided(index, me);
+	retag(index, TAGS(from), TAGTSO_TAG_BUSY);
+	return false;
 }
 
 static void hand_over(struct batch *b, unsigned from, unsigned me)
 {
-	batch_grow(b, batch_want(b->va, me), TAGS(from), tagtso_owner_limits.handovers);
-	bool all = batch_retag(b, TAGS(from), TAGTSO_TAG_BUSY);
+	batch_grow(b, me, TAGS(from), 0, tagtso_owner_limits.handovers - 1);
+	bool all = true;
 
+	for (uint64_t left = b->pages; left; left &= left - 1)
+		all &= make_busy(batch_page(b, left), from, me);
 	arrive();
-	if (all) /* busy now, and with the locks held they stay it */
-		fill(tag_view(b->first), (uint64_t)b->n << TAGTSO_PAGE_SHIFT, me);
-	else
-		batch_retag(b, TAGS(TAGTSO_TAG_BUSY), me);
-	for (uint32_t k = 0; k < b->n; k++)
-		tagtso_window.page[b->first + k].handovers++;
-	batch_note(b, me);
+	for (uint64_t left = b->pages; left; left &= left - 1) {
+		uint32_t index = batch_page(b, left);
+
+		if (all) /* busy now, and with the locks held they stay it */
+			fill(tag_view(index), TAGTSO_PAGE_SIZE, me);
+		else
+			retag(index, TAGS(TAGTSO_TAG_BUSY), me);
+		tagtso_window.page[index].handovers++;
+	}
+	batch_note(b);
 	TAGTSO_COUNT(handovers);
-	TAGTSO_ADD(handed_pages, b->n);
+	TAGTSO_ADD(handed_pages, batch_size(b));
 	batch_unlock(b);
 }
 
-/* The whole page becomes shared, whoever owned its granules. */
-static void revoke_page(uint32_t index)
+/* Whole pages become shared, whoever owned their granules. */
+static void revoke_pages(const struct batch *b)
 {
-	struct tagtso_page *p = &tagtso_window.page[index];
-	unsigned n = retag(index, 0xffff & ~TAGS(TAGTSO_TAG_SHARED) & ~TAGS(TAGTSO_TAG_BUSY), TAGTSO_TAG_BUSY);
+	uint32_t n = batch_retag(b, 0xffff & ~TAGS(TAGTSO_TAG_SHARED) & ~TAGS(TAGTSO_TAG_BUSY), TAGTSO_TAG_BUSY);
 
 	end_of_old_owner();
-	retag(index, TAGS(TAGTSO_TAG_BUSY), TAGTSO_TAG_SHARED);
-	p->flags |= TAGTSO_PAGE_SHARED | TAGTSO_PAGE_SOME_SHARED;
+	batch_retag(b, TAGS(TAGTSO_TAG_BUSY), TAGTSO_TAG_SHARED);
+	for (uint64_t left = b->pages; left; left &= left - 1)
+		tagtso_window.page[batch_page(b, left)].flags |= TAGTSO_PAGE_SHARED | TAGTSO_PAGE_SOME_SHARED;
 	TAGTSO_COUNT(revocations);
 	TAGTSO_ADD(revoked_granules, n);
 }
@@ -332,18 +440,35 @@ static bool neighbour_shared(uint64_t va)
 	       (after && (tagtso_window.page[after].flags & TAGTSO_PAGE_SHARED));
 }
 
-static void revoke_at(uint64_t va, uint32_t index)
+static bool is_contested(const struct tagtso_page *p, uint64_t va)
+{
+	return p->conflicts >= tagtso_owner_limits.conflicts || (p->conflicts > 1 && neighbour_shared(va));
+}
+
+/* What has gone to and fro with this page is wanted by both, as this is, and is not tried granule by granule. */
+static void revoke_at(uint64_t va, uint32_t index, struct batch *b, unsigned from)
 {
 	struct tagtso_page *p = &tagtso_window.page[index];
+	unsigned least = tagtso_owner_limits.handovers;
 
-	if (++p->conflicts >= tagtso_owner_limits.conflicts || (p->conflicts > 1 && neighbour_shared(va)))
-		revoke_page(index);
-	else
+	if (p->conflicts < UINT8_MAX)
+		p->conflicts++;
+	if (tagtso_owner_limits.conflicts <= UINT8_MAX)
+		batch_grow(b, TAGTSO_TAG_SHARED, TAGS(from), least ? least : 1, ANY);
+	if (batch_size(b) > 1 || is_contested(p, va)) {
+		revoke_pages(b);
+		batch_note(b);
+	} else {
 		revoke_granule(tagtso_window_at(tagtso_window.tags, index, va) & ~(uint64_t)(TAGTSO_GRANULE - 1));
-	p->flags |= TAGTSO_PAGE_SOME_SHARED;
-	tagtso_probe_failed(p);
-	tagtso_probe_note(index);
-	tagtso_page_unlock(p);
+	}
+	for (uint64_t left = b->pages; left; left &= left - 1) {
+		index = batch_page(b, left);
+		p = &tagtso_window.page[index];
+		p->flags |= TAGTSO_PAGE_SOME_SHARED;
+		tagtso_probe_failed(p);
+		tagtso_probe_note(index);
+	}
+	batch_unlock(b);
 }
 
 /* A probe is over if nobody has made the page shared again by its next turn: what is known of it from before is out of date then, and sharing it is learnt
@@ -404,7 +529,7 @@ unsigned tagtso_owner_tag(uint64_t va)
 static void take_step(uint64_t va, uint32_t index, unsigned me)
 {
 	struct tagtso_page *p = &tagtso_window.page[index];
-	struct batch b = { .va = va & ~(uint64_t)(TAGTSO_PAGE_SIZE - 1), .first = index, .n = 1 };
+	struct batch b = batch_of(va, index);
 
 	tagtso_page_lock(p);
 	unsigned tag = tagtso_window_index(va) == index ? get(tagtso_window_at(tagtso_window.tags, index, va))
@@ -414,10 +539,10 @@ static void take_step(uint64_t va, uint32_t index, unsigned me)
 		tagtso_page_unlock(p); /* settled, or unmapped, by another thread meanwhile */
 	else if (me && (TAGS(tag) & TAGS_UNDECIDED))
 		claim(&b, me);
-	else if (me && p->handovers < tagtso_owner_limits.handovers)
+	else if (me && recent_handovers(p) < tagtso_owner_limits.handovers)
 		hand_over(&b, tag, me);
 	else
-		revoke_at(va, index);
+		revoke_at(va, index, &b, tag);
 }
 
 /* Until it is mine or shared. */
@@ -488,8 +613,11 @@ static bool keep_shared(uint64_t va, uint32_t index)
 	tagtso_page_lock(p);
 	bool here = tagtso_window_index(va) == index && (p->flags & TAGTSO_PAGE_REACHED);
 
-	if (here && !(p->flags & TAGTSO_PAGE_SHARED))
-		revoke_page(index);
+	if (here && !(p->flags & TAGTSO_PAGE_SHARED)) {
+		struct batch b = batch_of(va, index);
+
+		revoke_pages(&b);
+	}
 	if (here)
 		p->flags |= TAGTSO_PAGE_KEPT;
 	tagtso_page_unlock(p);

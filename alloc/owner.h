@@ -16,6 +16,7 @@ struct tagtso_owner_limits {
 	unsigned handovers; /* TAGTSO_HANDOVERS */
 	unsigned conflicts; /* TAGTSO_CONFLICTS */
 	unsigned batch;     /* TAGTSO_BATCH */
+	unsigned forget;    /* TAGTSO_FORGET, milliseconds */
 };
 extern struct tagtso_owner_limits tagtso_owner_limits;
 

@@ -34,11 +34,11 @@ int tagtso_probe_init(uint64_t pages)
 
 /* ---- when --------------------------------------------------------------------------------------------------------- */
 
-/* A round lasts TAGTSO_PATIENCE milliseconds. A page's turn comes in every 2^level-th round, each page's at another time, told without a clock in each
- * page. */
+/* A round lasts TAGTSO_PATIENCE milliseconds. A page's turn comes in every 2^level-th round, told without a clock in each page: a group's pages all
+ * at once, so that one thread may claim them together, each group's at another time. */
 static uint64_t turn(uint32_t index, unsigned level, uint64_t round)
 {
-	return (round + index) >> level;
+	return (round + index / TAGTSO_PAGE_GROUP) >> level;
 }
 
 /* Rounds from `round` until the page's next turn. */
@@ -46,7 +46,7 @@ static uint64_t rounds_left(uint32_t index, unsigned level, uint64_t round)
 {
 	uint64_t every = UINT64_C(1) << level;
 
-	return every - ((round + index) & (every - 1));
+	return every - ((round + index / TAGTSO_PAGE_GROUP) & (every - 1));
 }
 
 static uint64_t now_ns(void)

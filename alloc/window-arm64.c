@@ -355,6 +355,7 @@ static void forget_history(struct tagtso_page *page)
 	page->handovers = 0;
 	page->conflicts = 0;
 	page->probe = 0;
+	atomic_store_explicit(&page->moved, 0, memory_order_relaxed);
 }
 
 /* Gives the pages of a fresh run their metadata and index entries. */

@@ -13,6 +13,9 @@
 
 enum { TAGTSO_PAGE_SHIFT = 12, TAGTSO_PAGE_SIZE = 1 << TAGTSO_PAGE_SHIFT };
 
+/* Pages that may change hands together, and are probed together: so many, by index, from a multiple of it on. */
+enum { TAGTSO_PAGE_GROUP = 64 };
+
 static inline uint64_t tagtso_page_up(uint64_t len)
 {
 	return (len + TAGTSO_PAGE_SIZE - 1) & ~(uint64_t)(TAGTSO_PAGE_SIZE - 1);
@@ -33,8 +36,9 @@ struct tagtso_page {
 	_Atomic uint8_t lock;  /* every transition of a granule, and every change of the mapping, holds it */
 	uint8_t prot;          /* PROT_* that the guest asked for */
 	_Atomic uint8_t flags; /* TAGTSO_PAGE_* */
-	uint8_t handovers;     /* times that its owner changed */
-	uint16_t conflicts;    /* granules revoked one by one */
+	uint8_t handovers;     /* times that its owner changed, one soon after the other */
+	uint8_t conflicts;     /* granules revoked one by one */
+	_Atomic uint8_t moved; /* with how many others it last changed hands, and when (owner-arm64.c) */
 	uint8_t chunk;         /* log2 of the pages made reachable by one first touch */
 	uint8_t probe;         /* back-off, and what became of the last probe (probe.h) */
 	_Atomic uint64_t va;   /* the window address, 0 = free */

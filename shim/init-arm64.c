@@ -235,6 +235,7 @@ static void decide(void)
 	tagtso_owner_limits.handovers = tagtso_knobs.handovers;
 	tagtso_owner_limits.conflicts = tagtso_knobs.conflicts;
 	tagtso_owner_limits.batch = tagtso_knobs.batch;
+	tagtso_owner_limits.forget = tagtso_knobs.forget;
 	tagtso_hysteresis = (struct tagtso_hysteresis){
 		.local = tagtso_knobs.local ? tagtso_knobs.local : tagtso_knobs.threshold,
 		.shared = tagtso_knobs.shared ? tagtso_knobs.shared : tagtso_knobs.threshold,

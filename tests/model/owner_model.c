@@ -526,7 +526,7 @@ static void resolve(struct state s, unsigned t)
 		me->tag = me->id;
 		me->at = CLAIM_TAG;
 	} else if (me->id && s.handovers < setting->handovers) {
-		me->from = granules_with(&s, tag);
+		me->from = granules_with(&s, tag) | granules_with(&s, BUSY) | granules_with(&s, NONE);
 		me->tag = me->id;
 		me->at = plant == BARRIER_FIRST || plant == NO_BUSY ? CHANGE_BARRIER : CHANGE_BUSY;
 		s.handovers++;
@@ -560,6 +560,16 @@ static bool write_next(struct state *s, struct thread *me, unsigned tag)
 		return false;
 	me->pick = 0;
 	return true;
+}
+
+/* hand_over() claims what is undecided, and makes the rest busy. */
+static unsigned before_barrier(const struct state *s, const struct thread *me)
+{
+	unsigned k = me->pick;
+
+	while (!(me->from >> k & 1))
+		k++;
+	return me->tag != SHARED && (s->tag[k] == BUSY || s->tag[k] == NONE) ? me->tag : BUSY;
 }
 
 static void start_barrier(struct thread *me, unsigned t)
@@ -607,7 +617,7 @@ static void change(struct state s, unsigned t)
 		barrier(&s, t, UNLOCK);
 		break;
 	case CHANGE_BUSY:
-		if (write_next(&s, me, BUSY)) {
+		if (write_next(&s, me, before_barrier(&s, me))) {
 			me->at = plant == BARRIER_FIRST ? CHANGE_NEW : CHANGE_BARRIER;
 			start_barrier(me, t);
 			if (plant == BARRIER_FIRST)

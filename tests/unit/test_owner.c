@@ -36,6 +36,7 @@ static void begin(void)
 	tagtso_owner_limits.handovers = 2;
 	tagtso_owner_limits.conflicts = 4;
 	tagtso_owner_limits.batch = 64;
+	tagtso_owner_limits.forget = 0;
 	atomic_store(&tagtso_active, true);
 }
 
@@ -212,6 +213,150 @@ START_TEST(claims_that_follow_each_other_grow)
 	ck_assert_uint_eq(TAGTSO_STAT(claims), 5); /* 1, 2, 4, 8 and the last page */
 	ck_assert_uint_eq(TAGTSO_STAT(claimed_pages), EAGER);
 	ck_assert_uint_le(TAGTSO_STAT(membarriers), 5);
+}
+END_TEST
+
+/* ---- batches ---- */
+
+/* A whole group of pages, the first 16 of which are owner 3's: 7 to 14 came together. */
+static uint64_t claimed_group(void)
+{
+	uint64_t va = map(2 * TAGTSO_PAGE_GROUP);
+	uint32_t into = tagtso_window_index(va) % TAGTSO_PAGE_GROUP;
+
+	va += (uint64_t)(TAGTSO_PAGE_GROUP - into) % TAGTSO_PAGE_GROUP * PAGE;
+	for (unsigned i = 0; i < EAGER; i++)
+		ck_assert(is_reached(va + i * PAGE) || tagtso_window_open(va + i * PAGE, 1));
+	tagtso_tag_fill(tagtso_window_at(tagtso_window.tags, tagtso_window_index(va), va), EAGER * PAGE,
+	                TAGTSO_TAG_BUSY);
+	for (unsigned i = 0; i < EAGER; i++)
+		ck_assert_uint_eq(tagtso_owner_settle(va + i * PAGE, 3), 3);
+	return va;
+}
+
+/* The first 16 pages, by their first granules. */
+static const char *owners(uint64_t va)
+{
+	static char text[EAGER + 1];
+
+	for (unsigned i = 0; i < EAGER; i++)
+		text[i] = "0123456789abcd?S"[tagtso_owner_tag(va + i * PAGE)];
+	return text;
+}
+
+/* As if the pages had changed hands long ago. */
+static void rest(uint64_t va)
+{
+	enum { WHENS = 16, LONG_AGO = WHENS / 2 };
+
+	for (unsigned i = 0; i < EAGER; i++) {
+		struct tagtso_page *p = &tagtso_window.page[tagtso_window_index(va + i * PAGE)];
+		unsigned now = tagtso_sys_now_ms() / tagtso_owner_limits.forget;
+
+		p->moved = (uint8_t)((now - LONG_AGO) % WHENS * WHENS + p->moved % WHENS);
+	}
+}
+
+START_TEST(pages_that_came_together_move_together)
+{
+	uint64_t va = claimed_group();
+
+	ck_assert_uint_eq(tagtso_owner_settle(va + 10 * PAGE, 4),
+	                  4); /* those behind, and two before for want of more */
+	ck_assert_str_eq(owners(va), "3333333344444444");
+	ck_assert_uint_eq(tagtso_owner_settle(va, 5), 5);
+	ck_assert_str_eq(owners(va), "5333333344444444");
+	ck_assert_uint_eq(TAGTSO_STAT(handovers), 2);
+	ck_assert_uint_eq(TAGTSO_STAT(handed_pages), 9);
+}
+END_TEST
+
+START_TEST(a_batch_leaves_out_what_is_not_the_old_owners)
+{
+	uint64_t va = claimed_group();
+
+	tagtso_tag_fill(tagtso_window_at(tagtso_window.tags, tagtso_window_index(va + 12 * PAGE), 0), PAGE, 7);
+	ck_assert_uint_eq(tagtso_owner_settle(va + 10 * PAGE, 4), 4);
+	ck_assert_str_eq(owners(va), "3333333444447444");
+}
+END_TEST
+
+START_TEST(a_batch_is_no_bigger_than_its_limit)
+{
+	uint64_t va = claimed_group();
+
+	tagtso_owner_limits.batch = 3;
+	ck_assert_uint_eq(tagtso_owner_settle(va + 10 * PAGE, 4), 4);
+	ck_assert_str_eq(owners(va), "3333333333444333");
+}
+END_TEST
+
+START_TEST(what_has_rested_moves_in_batches_of_twice_the_size)
+{
+	uint64_t va = claimed_group();
+
+	tagtso_owner_limits.forget = 60000;
+	rest(va);
+	ck_assert_uint_eq(tagtso_owner_settle(va, 4), 4);
+	ck_assert_str_eq(owners(va), "4433333333333333");
+}
+END_TEST
+
+START_TEST(hand_overs_are_forgotten_after_a_rest)
+{
+	uint64_t va = claimed_group();
+
+	tagtso_owner_limits.forget = 60000;
+	for (unsigned i = 0; i < 10; i++) {
+		ck_assert_uint_eq(tagtso_owner_settle(va, 4), 4);
+		ck_assert_uint_eq(tagtso_owner_settle(va, 3), 3);
+		rest(va);
+	}
+	for (unsigned i = 0; i < tagtso_owner_limits.handovers; i++)
+		ck_assert_uint_eq(tagtso_owner_settle(va, 3 + (i + 1) % 2), 3 + (i + 1) % 2);
+	ck_assert_uint_eq(tagtso_owner_settle(va, 4), TAGTSO_TAG_SHARED);
+}
+END_TEST
+
+/* All eight came and went together, as often as they may; then some, and what follows them in twice the number. */
+START_TEST(pages_that_go_to_and_fro_together_become_shared_together)
+{
+	uint64_t va = claimed_group();
+
+	ck_assert_uint_eq(tagtso_owner_settle(va + 7 * PAGE, 4), 4);
+	ck_assert_uint_eq(tagtso_owner_settle(va + 7 * PAGE, 3), 3);
+	ck_assert_uint_eq(tagtso_owner_settle(va + 9 * PAGE + 64, 4), TAGTSO_TAG_SHARED);
+	ck_assert_str_eq(owners(va), "333333333SS33333");
+	ck_assert_uint_eq(tagtso_owner_tag(va + 11 * PAGE - 1), TAGTSO_TAG_SHARED);
+	ck_assert_uint_eq(tagtso_owner_settle(va + 11 * PAGE, 4), TAGTSO_TAG_SHARED);
+	ck_assert_str_eq(owners(va), "333333333SSSSSS3");
+	ck_assert_uint_eq(TAGTSO_STAT(revocations), 2);
+	ck_assert_uint_eq(TAGTSO_STAT(revoked_granules), 6 * PAGE / TAGTSO_GRANULE);
+}
+END_TEST
+
+START_TEST(by_granule_alone_means_never_whole_pages)
+{
+	uint64_t va = claimed_group();
+
+	tagtso_owner_limits.conflicts = PAGE / TAGTSO_GRANULE;
+	ck_assert_uint_eq(tagtso_owner_settle(va + 7 * PAGE, 4), 4);
+	ck_assert_uint_eq(tagtso_owner_settle(va + 7 * PAGE, 3), 3);
+	for (unsigned i = 0; i < 8; i++)
+		ck_assert_uint_eq(tagtso_owner_settle(va + 9 * PAGE + 2 * i * TAGTSO_GRANULE, 4), TAGTSO_TAG_SHARED);
+	ck_assert_uint_eq(TAGTSO_STAT(revoked_granules), 8);
+}
+END_TEST
+
+START_TEST(undecided_granules_go_with_the_page)
+{
+	uint64_t va = map(1);
+	uint64_t view = tagtso_window_at(tagtso_window.tags, tagtso_window_index(va), va);
+
+	ck_assert_uint_eq(tagtso_owner_settle(va, 3), 3);
+	tagtso_tag_set(view + 16 * TAGTSO_GRANULE, TAGTSO_TAG_BUSY);
+	ck_assert_uint_eq(tagtso_owner_settle(va, 4), 4);
+	ck_assert_int_eq(tagtso_tag_of_all(view, PAGE), 4);
 }
 END_TEST
 
@@ -499,6 +644,14 @@ int main(void)
 	tcase_add_test(tc, one_granule_with_another_tag_is_seen_wherever_it_is);
 	tcase_add_test(tc, pages_of_several_owners_are_handed_over_in_part);
 	tcase_add_test(tc, claims_that_follow_each_other_grow);
+	tcase_add_test(tc, pages_that_came_together_move_together);
+	tcase_add_test(tc, a_batch_leaves_out_what_is_not_the_old_owners);
+	tcase_add_test(tc, a_batch_is_no_bigger_than_its_limit);
+	tcase_add_test(tc, what_has_rested_moves_in_batches_of_twice_the_size);
+	tcase_add_test(tc, hand_overs_are_forgotten_after_a_rest);
+	tcase_add_test(tc, pages_that_go_to_and_fro_together_become_shared_together);
+	tcase_add_test(tc, by_granule_alone_means_never_whole_pages);
+	tcase_add_test(tc, undecided_granules_go_with_the_page);
 	tcase_add_test(tc, a_page_is_handed_over_up_to_the_limit_and_then_shared_by_granule);
 	tcase_add_test(tc, enough_conflicts_share_the_whole_page);
 	tcase_add_test(tc, a_thread_without_an_id_shares_what_it_touches);
