@@ -189,7 +189,10 @@ bool cells_train(struct code c, enum form form)
 		shared = cells_shared(&other);
 	if (form != SHARED_FORM && !train_until_changed(c, mine, c.word))
 		return false;
-	return form == LOCAL || train_until_changed(c, shared, *c.site);
+	if (form == LOCAL || train_until_changed(c, shared, *c.site))
+		return true;
+	/* moved in the first training, whose memory became shared with it: what is left is the other half */
+	return form == MIXED && cells_cpu && train_until_changed(c, cells_mine(), *c.site);
 }
 
 /* ---- guest memory ---- */
